@@ -1,0 +1,33 @@
+"""The network, made to be replaced."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Net(nn.Module):
+    """A small convolutional classifier.
+
+    Shapes:
+        images: (batch, channels, height, width), of any size from 4 x 4.
+        returns: (batch, classes), unnormalised log-probabilities.
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 10, width: int = 32) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        )
+        self.classify = nn.Sequential(nn.Dropout(0.3), nn.Linear(8 * width, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.features(images))
+        return logits
