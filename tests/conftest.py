@@ -1,0 +1,24 @@
+"""Fixtures of the template's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import replica as stand_in
+from tests.project import Project
+
+
+@pytest.fixture(scope="session")
+def replica() -> Iterator[str]:
+    """The base URL of the replica, as long as the tests run."""
+    with stand_in.replica() as url:
+        yield url
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., Project]:
+    """Render the template into a folder of the test, with these answers."""
+    return lambda **answers: Project.render(tmp_path / "demo", **answers)

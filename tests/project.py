@@ -1,0 +1,172 @@
+"""A rendered project, and what uv makes of it."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import copier
+import yaml
+from packaging.markers import Marker
+from packaging.utils import parse_wheel_filename
+
+from tests.table import RELEASES, ROOT, TABLE
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYPI = "https://pypi.org/simple"
+
+# What sys_platform and platform_machine are, written down here once more: the markers of the table are put to the test
+SYSTEMS = {
+    "linux-x86_64": ("linux", "x86_64"),
+    "linux-aarch64": ("linux", "aarch64"),
+    "macos-arm64": ("darwin", "arm64"),
+    "windows-x86_64": ("win32", "AMD64"),
+}
+UV_PLATFORMS = {
+    "linux-x86_64": "x86_64-unknown-linux-gnu",
+    "linux-aarch64": "aarch64-unknown-linux-gnu",
+    "macos-arm64": "aarch64-apple-darwin",
+    "windows-x86_64": "x86_64-pc-windows-msvc",
+}
+
+
+def environment(platform: str) -> dict[str, str]:
+    """Return what PEP 508 markers are evaluated with on a platform, for the Python that runs the tests."""
+    system, machine = SYSTEMS[platform]
+    return {
+        "sys_platform": system,
+        "platform_machine": machine,
+        "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[system],
+        "os_name": "nt" if system == "win32" else "posix",
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+        "python_version": PYTHON,
+        "python_full_version": f"{PYTHON}.0",
+        "extra": "",
+    }
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A package of a lockfile, as one platform gets it."""
+
+    version: str
+    index: str
+    wheels: tuple[str, ...]
+
+    def wheel(self, platform: str) -> str:
+        """Return the name of the file that this platform installs with the Python that runs the tests."""
+        machine = SYSTEMS[platform][1].lower()
+        system = {"linux": "linux", "macos": "macosx", "windows": "win"}[platform.split("-")[0]]
+        for name in self.wheels:
+            for tag in parse_wheel_filename(name)[3]:
+                fits = tag.platform == "any" or (system in tag.platform and tag.platform.endswith(machine))
+                if fits and tag.interpreter in (f"cp{PYTHON.replace('.', '')}", "py3"):
+                    return name
+        raise LookupError(f"no wheel for {platform} among {self.wheels}")
+
+
+@cache
+def template() -> Path:
+    """Return a copy of the template as it is in the working tree. Copier need not clone it, for it is no repository."""
+    copy = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))
+    atexit.register(shutil.rmtree, copy)
+    for name in ("includes", "template"):
+        shutil.copytree(ROOT / name, copy / name)
+    for name in ("copier.yml", "builds.yml"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@dataclass(frozen=True)
+class Project:
+    """A rendered project."""
+
+    path: Path
+    _exported: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def render(cls, path: Path, **answers: object) -> Project:
+        """Render the template, with default answers but for these, and no settings of whoever runs the tests.
+
+        Raises:
+            ValueError: An answer was refused.
+        """
+        copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
+        return cls(path)
+
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        answers: dict[str, Any] = yaml.safe_load((self.path / ".copier-answers.yml").read_text())
+        return answers
+
+    @property
+    def backends(self) -> list[str]:
+        return [self.answers["backend"], *self.answers["other_backends"]]
+
+    @property
+    def pyproject(self) -> dict[str, Any]:
+        return tomllib.loads((self.path / "pyproject.toml").read_text())
+
+    def resolve_with(self, replica: str) -> None:
+        """Put the replica in the place of PyTorch's index."""
+        file = self.path / "pyproject.toml"
+        file.write_text(file.read_text().replace(f'"{TABLE["index"]}/', f'"{replica}/'))
+
+    def uv(self, *arguments: str) -> str:
+        """Run uv in the project, on the packages of the day that the table of builds was read, and return its output."""
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"
+        }
+        env |= {"UV_PYTHON": sys.executable, "UV_EXCLUDE_NEWER": str(TABLE["as_of"])}
+        # tests/uv/uv.toml, in the place of whoever runs the tests
+        env |= {"XDG_CONFIG_HOME": str(ROOT / "tests"), "APPDATA": str(ROOT / "tests")}
+        env["MACOSX_DEPLOYMENT_TARGET"] = RELEASES[self.answers["torch"]]["macos"]
+        done = subprocess.run(["uv", *arguments], cwd=self.path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"uv {' '.join(arguments)}\n{done.stderr}"
+        return done.stdout
+
+    def lock(self) -> None:
+        self.uv("lock")
+
+    def groups(self, backend: str) -> list[str]:
+        """Return the options that choose a backend."""
+        return [] if backend == self.backends[0] else ["--no-group", self.backends[0], "--group", backend]
+
+    def exported(self, backend: str) -> list[dict[str, Any]]:
+        """Return the packages of the lockfile for a backend, from a pylock.toml (PEP 751)."""
+        if backend not in self._exported:
+            options = ["--frozen", "--format", "pylock.toml", "--no-emit-project"]
+            self._exported[backend] = tomllib.loads(self.uv("export", *options, *self.groups(backend)))["packages"]
+        return self._exported[backend]
+
+    def locked(self, backend: str, platform: str) -> dict[str, Locked]:
+        """Return what a backend installs on a platform: names and packages."""
+        return {
+            package["name"]: Locked(
+                package["version"],
+                package.get("index", ""),
+                tuple(
+                    wheel.get("name") or wheel["url"].rsplit("/", 1)[1].replace("%2B", "+")
+                    for wheel in package["wheels"]
+                ),
+            )
+            for package in self.exported(backend)
+            if Marker(package.get("marker", "python_version >= '3'")).evaluate(environment(platform))
+        }
+
+    def synced(self, backend: str, platform: str) -> dict[str, str]:
+        """Return what `uv sync` would install for a backend on a platform: names and versions."""
+        options = ["--frozen", "--dry-run", "--output-format", "json", "--no-install-project"]
+        out = self.uv("sync", *options, "--python-platform", UV_PLATFORMS[platform], *self.groups(backend))
+        return {change["name"]: change["version"] for change in json.loads(out)["sync"]["changes"]}

@@ -1,0 +1,99 @@
+"""The replica: the local stand-in of PyTorch's package index that tests resolve against.
+
+It serves the simple API (PEP 503 and PEP 691) on loopback, with one index a backend as at download.pytorch.org/whl, hashes,
+upload times and separate core metadata (PEP 658). Everything that does not lie on PyTorch's index comes from PyPI itself.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import quote, unquote
+
+from tests.replica import wheels
+from tests.table import BACKENDS, TABLE
+
+JSON = "application/vnd.pypi.simple.v1+json"
+UPLOADED = f"{TABLE['as_of']}T00:00:00Z"
+
+
+@contextmanager
+def replica() -> Iterator[str]:
+    """Serve the replica while the context lasts, and yield its base URL, to be used as `torch_index`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/whl"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /whl/<backend>/<package>/, /whl/<backend>/<file> and /whl/<backend>/<file>.metadata."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        match unquote(self.path).split("/")[1:]:
+            case ["whl", backend, package, ""] if package in found(backend):
+                self.page(backend, package)
+            case ["whl", backend, name] if wheel := file(backend, name.removesuffix(".metadata")):
+                self.reply(
+                    wheels.metadata(wheel) if name.endswith(".metadata") else wheels.body(wheel),
+                    "application/octet-stream",
+                )
+            case _:
+                self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def page(self, backend: str, package: str) -> None:
+        listed = found(backend)[package]
+        if JSON in self.headers.get("Accept", ""):
+            files = [
+                {
+                    "filename": wheel.filename,
+                    "url": f"/whl/{backend}/{quote(wheel.filename)}",
+                    "hashes": {"sha256": wheels.digest(wheel)},
+                    "requires-python": wheels.requires_python(wheel),
+                    "core-metadata": True,
+                    "upload-time": UPLOADED,
+                }
+                for wheel in listed
+            ]
+            versions = sorted({wheel.version + wheel.local for wheel in listed})
+            page = {"meta": {"api-version": "1.1"}, "name": package, "versions": versions, "files": files}
+            self.reply(json.dumps(page).encode(), JSON)
+        else:
+            links = [
+                f'<a href="/whl/{backend}/{quote(wheel.filename)}#sha256={wheels.digest(wheel)}" data-core-metadata="true"'
+                f' data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
+                f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
+                for wheel in listed
+            ]
+            self.reply("\n".join(["<!DOCTYPE html>", "<html><body>", *links, "</body></html>"]).encode(), "text/html")
+
+    def reply(self, content: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "max-age=600")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet: pytest shows what fails."""
+
+
+def found(backend: str) -> dict[str, list[wheels.Wheel]]:
+    return wheels.packages(backend) if backend in BACKENDS else {}
+
+
+def file(backend: str, name: str) -> wheels.Wheel | None:
+    return next((wheel for some in found(backend).values() for wheel in some if wheel.filename == name), None)

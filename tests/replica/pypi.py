@@ -1,0 +1,86 @@
+"""Read what PyPI, or another index of the simple API, has."""
+
+from __future__ import annotations
+
+import io
+import re
+import urllib.error
+import urllib.request
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+PYPI = "https://pypi.org/simple"
+
+
+@cache
+def links(index: str, package: str) -> dict[str, str]:
+    """Return the files that an index has of a package: their names and URLs (PEP 503).
+
+    Raises:
+        OSError: The index cannot be reached.
+    """
+    page = f"{index}/{re.sub(r'[-_.]+', '-', package).lower()}/"
+    found = {}
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            if tag == "a" and (href := dict(attributes).get("href")):
+                url = urldefrag(urljoin(page, href)).url
+                found[unquote(url.rsplit("/", 1)[1])] = url
+
+    with urllib.request.urlopen(urllib.request.Request(page, headers={"Accept": "text/html"}), timeout=60) as response:
+        Links().feed(response.read().decode())
+    return found
+
+
+@cache
+def metadata(url: str) -> Message:
+    """Return the core metadata of a wheel: from its own file (PEP 658), or else out of the wheel, by range requests."""
+    try:
+        with urllib.request.urlopen(f"{url}.metadata", timeout=60) as response:
+            text = response.read()
+    except urllib.error.HTTPError:
+        with zipfile.ZipFile(io.BufferedReader(RangeFile(url), 1 << 16)) as wheel:
+            text = wheel.read(
+                next(name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            )
+    return Parser().parsestr(text.decode())
+
+
+class RangeFile(io.RawIOBase):
+    """A file on a server that answers range requests."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.position = 0
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=60) as response:
+            self.length = int(response.headers["Content-Length"])
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length}[whence]
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self.position + len(buffer), self.length)
+        if end <= self.position:
+            return 0
+        span = {"Range": f"bytes={self.position}-{end - 1}"}
+        with urllib.request.urlopen(urllib.request.Request(self.url, headers=span), timeout=60) as response:
+            data = response.read()
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)

@@ -1,0 +1,191 @@
+"""The wheels of the replica: what builds.yml says PyTorch's index has, as tiny files under the real names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+
+from tests.replica import pypi
+from tests.table import COMPANIONS, PLATFORMS, RELEASES, builds, home, on_pypi, plain, pythons, triton, versions
+
+# The real index has these too. Here they are so new that a resolver takes them at once, unless the index is explicit.
+DECOYS = ("filelock", "jinja2", "numpy", "nvidia-cublas-cu12", "setuptools", "sympy", "triton", "typing-extensions")
+
+
+class Wheel(NamedTuple):
+    """A wheel on the index of one backend; a decoy belongs to no release."""
+
+    backend: str
+    package: str
+    version: str
+    local: str
+    tag: str
+    release: str | None = None
+
+    @property
+    def filename(self) -> str:
+        return f"{self.package.replace('-', '_')}-{self.version}{self.local}-{self.tag}.whl"
+
+
+@cache
+def packages(backend: str) -> dict[str, list[Wheel]]:
+    """Return what a backend's index has, by package."""
+    found: dict[str, list[Wheel]] = {name: [Wheel(backend, name, "9999", "", "py3-none-any")] for name in DECOYS}
+    for wheel in published(backend):
+        found.setdefault(wheel.package, []).append(wheel)
+    return found
+
+
+def published(backend: str) -> Iterator[Wheel]:
+    for release in RELEASES:
+        for platform in PLATFORMS:
+            if backend not in builds(release, platform):
+                continue
+            for package in ("torch", *COMPANIONS, triton(release, backend)):
+                if package is None or home(release, package) != release:
+                    continue
+                third_party = package not in ("torch", *COMPANIONS)
+                local = "" if third_party or package in plain(release, platform) else f"+{backend}"
+                for version in triton_versions(release) if third_party else versions(release, package):
+                    for python in pythons(release, platform):
+                        abi = f"cp{python.replace('.', '')}"
+                        tag = f"{abi}-{abi}-{platform_tag(release, platform)}"
+                        yield Wheel(backend, package, version, local, tag, release)
+
+
+def platform_tag(release: str, platform: str) -> str:
+    """Return the platform tag that the index uses: manylinux since 2.7."""
+    system, machine = platform.split("-")
+    if system == "linux":
+        return f"manylinux_2_28_{machine}" if int(release[2:]) >= 7 else f"linux_{machine}"
+    if system == "macos":
+        macos = RELEASES[release]["macos"]
+        return f"macosx_{macos.replace('.', '_')}_arm64"
+    return "win_amd64"
+
+
+def triton_versions(release: str) -> list[str]:
+    """Return the versions of triton that the patches of a release want; those of ROCm and XPU are the same."""
+    pins = (pin for patch in versions(release, "torch") for pin in real_requirements("torch", patch))
+    return list(dict.fromkeys(triton_version(pin) for pin in pins if pin.startswith("triton")))
+
+
+def triton_version(pin: str) -> str:
+    """Return the version of a requirement of the form triton==3.7.1 or triton~=3.8.0."""
+    (specifier,) = Requirement(pin).specifier
+    return specifier.version
+
+
+def real_metadata(package: str, version: str) -> Message:
+    """Return the core metadata of PyPI's wheel; it is the same text on every platform."""
+    files = pypi.links(pypi.PYPI, package)
+    name = next(name for name in sorted(files) if name.startswith(f"{package}-{version}-") and name.endswith(".whl"))
+    return pypi.metadata(files[name])
+
+
+@cache
+def real_requirements(package: str, version: str) -> list[str]:
+    return [str(Requirement(line)) for line in real_metadata(package, version).get_all("Requires-Dist", [])]
+
+
+def requires_python(wheel: Wheel) -> str | None:
+    """Return the Requires-Python of a wheel: that of PyPI's."""
+    if wheel.release is None or wheel.package not in ("torch", *COMPANIONS):
+        return None
+    return real_metadata(wheel.package, wheel.version)["Requires-Python"]
+
+
+def requirements(wheel: Wheel) -> list[str]:
+    """Return the Requires-Dist of a wheel: that of PyPI's wheel, with the backend's own CUDA packages and triton."""
+    if wheel.release is None or wheel.package not in ("torch", *COMPANIONS):
+        return []
+    real = real_requirements(wheel.package, wheel.version)
+    if wheel.package != "torch" or wheel.backend == on_pypi(wheel.release, "linux-x86_64"):
+        return real
+    own = [line for line in real if not line.startswith(("nvidia-", "cuda-", "triton"))]
+    pin = next(line for line in real if line.startswith("triton"))
+    if wheel.backend.startswith("cu"):
+        return [*own, pin, *cuda_packages(major=wheel.backend[2:4], minor=wheel.backend[4])]
+    package = triton(wheel.release, wheel.backend)
+    return [*own, f"{package}{Requirement(pin).specifier}"] if package else own
+
+
+def cuda_packages(major: str, minor: str) -> list[str]:
+    """Return the CUDA packages of a build that PyPI does not carry.
+
+    From CUDA 13 on the toolkit is one package, on every Linux; before, there is one a library, on x86_64 alone (the aarch64
+    wheels hold the libraries themselves).
+    """
+    if int(major) >= 13:
+        toolkit = f"cuda-toolkit[cublas,cudart,cufft,nvrtc]=={major}.{minor}.*"
+        names = [toolkit, *(f"nvidia-{name}-cu{major}" for name in ("cudnn", "cusparselt", "nccl"))]
+        return [f"{name}; platform_system == 'Linux'" for name in names]
+    names = [
+        "cublas",
+        "cuda-cupti",
+        "cuda-nvrtc",
+        "cuda-runtime",
+        "cudnn",
+        "cufft",
+        "curand",
+        "cusolver",
+        "cusparse",
+        "nccl",
+        "nvtx",
+    ]
+    marker = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+    return [f"nvidia-{name}-cu{major}; {marker}" for name in names]
+
+
+def real_file(wheel: Wheel) -> Path | None:
+    """Return the real wheel, if a directory of PIP_FIND_LINKS has it."""
+    paths = (Path(directory, wheel.filename) for directory in os.environ.get("PIP_FIND_LINKS", "").split())
+    return next((path for path in paths if path.is_file()), None)
+
+
+@cache
+def body(wheel: Wheel) -> bytes:
+    """Return the real wheel, or else a tiny one with its name and metadata."""
+    if path := real_file(wheel):
+        return path.read_bytes()
+    info = f"{wheel.package.replace('-', '_')}-{wheel.version}{wheel.local}.dist-info"
+    metadata = ["Metadata-Version: 2.1", f"Name: {wheel.package}", f"Version: {wheel.version}{wheel.local}"]
+    if pythons := requires_python(wheel):
+        metadata.append(f"Requires-Python: {pythons}")
+    metadata += [f"Requires-Dist: {line}" for line in requirements(wheel)]
+    files = {
+        f"{info}/METADATA": "\n".join(metadata) + "\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: replica\nRoot-Is-Purelib: false\nTag: {wheel.tag}\n",
+    }
+    record = ""
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+        record += f"{name},sha256={digest},{len(text)}\n"
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return stream.getvalue()
+
+
+@cache
+def digest(wheel: Wheel) -> str:
+    return hashlib.sha256(body(wheel)).hexdigest()
+
+
+@cache
+def metadata(wheel: Wheel) -> bytes:
+    """Return the core metadata, as it stands in the wheel."""
+    with zipfile.ZipFile(io.BytesIO(body(wheel))) as archive:
+        return archive.read(f"{wheel.package.replace('-', '_')}-{wheel.version}{wheel.local}.dist-info/METADATA")

@@ -1,0 +1,86 @@
+"""The replica is an index that uv cannot tell from the real one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.replica import JSON, wheels
+from tests.table import BACKENDS, RELEASES, versions
+
+
+def get(url: str, accept: str = "*/*") -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})) as response:
+        return bytes(response.read())
+
+
+def test_both_forms_of_a_page_say_the_same(replica: str) -> None:
+    files = json.loads(get(f"{replica}/cu118/torch/", JSON))["files"]
+    links = re.findall(r'href="([^"#]+)#sha256=(\w+)".*>([^<]+)</a>', get(f"{replica}/cu118/torch/").decode())
+    assert links == [(file["url"], file["hashes"]["sha256"], file["filename"]) for file in files]
+
+
+def test_names_carry_the_local_version_where_the_real_ones_do(replica: str) -> None:
+    names = [file["filename"] for file in json.loads(get(f"{replica}/cpu/torch/", JSON))["files"]]
+    assert "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl" in names
+    assert "torch-2.15.0-cp314-cp314-macosx_14_0_arm64.whl" in names
+    assert "torch-2.4.1-cp38-cp38-linux_aarch64.whl" in names
+    assert "torch-2.4.1+cpu-cp38-cp38-win_amd64.whl" in names
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision", "torchaudio", "triton-rocm", "numpy"])
+def test_wheels_are_whole(replica: str, package: str) -> None:
+    for file in json.loads(get(f"{replica}/rocm7.2/{package}/", JSON))["files"][:3]:
+        url = f"{replica.removesuffix('/whl')}{file['url']}"
+        content = get(url)
+        assert hashlib.sha256(content).hexdigest() == file["hashes"]["sha256"]
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            assert archive.testzip() is None
+            assert get(f"{url}.metadata") == archive.read(next(name for name in names if name.endswith("/METADATA")))
+            assert {name.rsplit("/", 1)[1] for name in names} == {"METADATA", "WHEEL", "RECORD"}
+
+
+@pytest.mark.parametrize("path", ["cu118/nonesuch/", "cu000/torch/", "cu118/torch-9-py3-none-any.whl", "../torch/"])
+def test_what_is_not_there_is_not_found(replica: str, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{replica}/{path}")
+
+
+def test_requirements_are_those_of_the_backend() -> None:
+    def required(backend: str, version: str) -> str:
+        wheel = next(w for w in wheels.packages(backend)["torch"] if w.version == version)
+        return "\n".join(wheels.requirements(wheel))
+
+    assert "nvidia-cublas-cu12==12.4.5.8" in required("cu124", "2.5.1"), "PyPI's own build: as on PyPI"
+    assert "nvidia-cublas-cu11; " in required("cu118", "2.5.1")
+    assert "cuda-toolkit[cublas,cudart,cufft,nvrtc]==13.0.*" in required("cu130", "2.10.0")
+    assert "pytorch-triton-rocm==3.1.0" in required("rocm6.2", "2.5.1")
+    assert "triton-xpu==3.6.0" in required("xpu", "2.10.0")
+    assert not re.search("nvidia|cuda|triton", required("cpu", "2.15.0"))
+
+
+def test_the_real_wheel_stands_in_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = next(w for w in wheels.packages("cpu")["torch"] if w.version == versions(next(iter(RELEASES)), "torch")[-1])
+    with zipfile.ZipFile(tmp_path / wheel.filename, "w") as archive:
+        archive.writestr(f"torch-{wheel.version}+cpu.dist-info/METADATA", "Name: torch\nSummary: the real one\n")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"/nowhere {tmp_path}")
+    for cached in (wheels.body, wheels.digest, wheels.metadata):
+        cached.cache_clear()
+    try:
+        assert b"the real one" in wheels.metadata(wheel)
+        assert wheels.digest(wheel) == hashlib.sha256((tmp_path / wheel.filename).read_bytes()).hexdigest()
+    finally:
+        for cached in (wheels.body, wheels.digest, wheels.metadata):
+            cached.cache_clear()
+
+
+def test_every_backend_has_torch() -> None:
+    assert all("torch" in wheels.packages(backend) for backend in BACKENDS)
