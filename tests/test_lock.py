@@ -1,0 +1,205 @@
+"""The matrix: in every variant uv locks the right wheel for every platform and every backend.
+
+What is right follows from builds.yml; what is locked is read from uv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, combinations, pairwise
+from typing import Any
+
+import pytest
+from packaging.markers import Marker
+
+from tests.project import PYPI, Project, environment
+from tests.table import COMPANIONS, PLATFORMS, RELEASES, TABLE, backends, builds, home, on_pypi, plain, triton, versions
+
+NEWEST = next(iter(RELEASES))
+EVERYWHERE = list(PLATFORMS)
+
+
+def build(release: str, backend: str, platform: str) -> str:
+    """Return what a backend comes down to on a platform."""
+    return backend if backend in builds(release, platform) else "cpu"
+
+
+def loadable(release: str, *chosen: str) -> list[str]:
+    """Return the companions that have a build for these backends on every platform."""
+    return [
+        package
+        for package in COMPANIONS
+        if all(
+            build(release, backend, platform) in builds(home(release, package), platform)
+            for backend in chosen
+            for platform in PLATFORMS
+        )
+    ]
+
+
+def variants() -> Iterator[dict[str, Any]]:
+    """Yield the answers of every variant worth having."""
+    for release in RELEASES:
+        names = backends(release)
+        usual = on_pypi(release, "linux-x86_64")
+        # Nothing but the release
+        yield {"torch": release}
+        # Each backend alone, everywhere, with all the companions that it has
+        for name in names:
+            yield {"torch": release, "platforms": EVERYWHERE, "backend": name, "companions": loadable(release, name)}
+        # Each backend beside the CPU, and beside the next one
+        for name, other in dict.fromkeys([*((name, "cpu") for name in names[:-1]), *pairwise(names)]):
+            yield {"torch": release, "platforms": EVERYWHERE, "backend": name, "other_backends": [other]}
+        # A mirror, in both shapes
+        yield {"torch": release, "platforms": EVERYWHERE, "torch_index": "mirror"}
+        others = [name for name in names if name != usual]
+        yield {
+            "torch": release,
+            "platforms": EVERYWHERE,
+            "other_backends": others,
+            "companions": loadable(release, *names),
+            "torch_index": "mirror",
+        }
+    # Every set of platforms, in both shapes, for the releases between which PyPI's builds change
+    for release in (NEWEST, "2.14", "2.10"):
+        for platforms in chain.from_iterable(combinations(EVERYWHERE, size) for size in range(1, len(EVERYWHERE))):
+            yield {"torch": release, "platforms": list(platforms)}
+            yield {"torch": release, "platforms": list(platforms), "backend": "cpu", "companions": ["torchvision"]}
+
+
+def name(answers: dict[str, Any]) -> str:
+    texts = [",".join(value) if isinstance(value, list) else value for value in answers.values()]
+    return "-".join(filter(None, texts)).replace(",".join(EVERYWHERE), "everywhere")
+
+
+def rendered(render: Callable[..., Project], answers: dict[str, Any], replica: str) -> Project:
+    """Render a variant that resolves with the replica: as the mirror, if it has one, or else in PyTorch's place."""
+    project = render(**answers | ({"torch_index": replica} if "torch_index" in answers else {}))
+    project.resolve_with(replica)
+    return project
+
+
+@pytest.mark.parametrize("answers", list(variants()), ids=name)
+def test_every_platform_gets_its_build(answers: dict[str, Any], render: Callable[..., Project], replica: str) -> None:
+    mirrored = "torch_index" in answers
+    project = rendered(render, answers, replica)
+    assert_markers(project)
+    project.uv("lock")
+    for backend in project.backends:
+        for platform in project.answers["platforms"]:
+            assert_installs(project, backend, platform, replica, mirrored)
+
+
+def assert_installs(project: Project, backend: str, platform: str, replica: str, mirrored: bool) -> None:
+    """Check all that uv would install for a backend on a platform."""
+    release = project.answers["torch"]
+    built = build(release, backend, platform)
+    locked = project.locked(backend, platform)
+
+    # torch and its companions: the version, the local part, the index and a file that fits
+    for package in ("torch", *project.answers["companions"]):
+        origin = home(release, package)
+        version = versions(release, package)[-1]
+        if on_pypi(origin, platform) == built and not mirrored:
+            assert locked[package].index == PYPI
+        else:
+            assert locked[package].index == f"{replica}/{built}"
+            if package not in plain(origin, platform):
+                version += f"+{built}"
+        assert locked[package].version == version
+        assert locked[package].wheel(platform).startswith(f"{package}-{version}-")
+
+    # CUDA packages and triton: where they belong, of the right CUDA, and nowhere else
+    cuda = {package for package in locked if package.startswith(("nvidia-", "cuda-"))}
+    linux, major = platform.startswith("linux"), built[2:4]
+    if linux and built.startswith("cu") and (platform == "linux-x86_64" or int(major) >= 13):
+        assert {f"nvidia-cudnn-cu{major}", f"nvidia-nccl-cu{major}"} <= cuda
+        assert not [package for package in cuda if package[-5:-2] == "-cu" and package[-2:] != major]
+    else:
+        assert not cuda
+    own = triton(release, built)
+    if linux and built.startswith("cu") and (platform == "linux-x86_64" or int(release[2:]) >= 11):
+        own = "triton"
+    assert {package for package in locked if "triton" in package} == {own} - {None}
+
+    # Everything else is PyPI's
+    from_pytorch = {"torch", *COMPANIONS, triton(release, built)}
+    assert {package.index for package_name, package in locked.items() if package_name not in from_pytorch} == {PYPI}
+
+    # And uv, asked to install it there, takes just that
+    assert project.synced(backend, platform) == {package: each.version for package, each in locked.items()}
+
+
+def assert_markers(project: Project) -> None:
+    """Check that the markers tell the chosen platforms apart, and leave none of them out."""
+    uv = project.pyproject["tool"]["uv"]
+    chosen = project.answers["platforms"]
+    for platform in PLATFORMS:
+        for table in ("environments", "required-environments"):
+            fitting = [marker for marker in uv[table] if Marker(marker).evaluate(environment(platform))]
+            assert len(fitting) == (platform in chosen)
+    for backend in project.backends:
+        for package, sources in uv.get("sources", {}).items():
+            for platform in chosen:
+                fitting = [
+                    source["index"].removeprefix("pytorch-")
+                    for source in sources
+                    if source.get("group", backend) == backend
+                    and Marker(source["marker"]).evaluate(environment(platform))
+                ]
+                assert fitting in ([], [build(project.answers["torch"], backend, platform)]), (package, platform)
+
+
+# Three configurations that teams work with, by their answers and the wheels that they lock
+WILD = {
+    "torch 2.4.0 and torchvision 0.19: cu118 on Linux x86_64, CPU elsewhere": (
+        {"torch": "2.4", "backend": "cu118", "companions": ["torchvision"]},
+        {"torch": "2.4.0", "torchvision": "0.19.0"},
+        "cu118",
+    ),
+    "torch 2.5.0: cu124 on Linux x86_64 from an explicit index, CPU elsewhere": (
+        {"torch": "2.5", "backend": "cu124", "torch_index": "mirror"},
+        {"torch": "2.5.0"},
+        "cu124",
+    ),
+    "torch 2.4.0 and torchvision 0.19: cu124 on Linux x86_64, CPU elsewhere": (
+        {"torch": "2.4", "backend": "cu124", "companions": ["torchvision"]},
+        {"torch": "2.4.0", "torchvision": "0.19.0"},
+        "cu124",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "wanted", "backend"), list(WILD.values()), ids=list(WILD))
+def test_configurations_from_the_wild(
+    answers: dict[str, Any], wanted: dict[str, str], backend: str, render: Callable[..., Project], replica: str
+) -> None:
+    project = rendered(render, answers, replica)
+    project.uv("lock", *(f"--upgrade-package={package}=={version}" for package, version in wanted.items()))
+    project.uv("lock", "--check")
+    indexes = {index["name"]: index for index in project.pyproject["tool"]["uv"]["index"]}
+    assert indexes[f"pytorch-{backend}"]["explicit"] is True
+    for package, version in wanted.items():
+        cuda = project.locked(backend, "linux-x86_64")[package]
+        assert cuda.index == f"{replica}/{backend}"
+        assert cuda.wheel("linux-x86_64").startswith(f"{package}-{version}+{backend}-")
+        for platform in ("linux-aarch64", "macos-arm64"):
+            cpu = project.locked(backend, platform)
+            assert cpu[package].wheel(platform).startswith(f"{package}-{version}-")
+            assert not [name for name in cpu if name.startswith("nvidia-")]
+
+
+def test_pypi_carries_the_build_of_the_second_configuration(render: Callable[..., Project]) -> None:
+    """Without a mirror it needs no index at all: PyPI's wheel of torch 2.5.0 for Linux x86_64 is the cu124 build."""
+    project = render(torch="2.5", backend="cu124")
+    assert "index" not in project.pyproject["tool"]["uv"]
+    project.uv("lock", "--upgrade-package=torch==2.5.0")
+    cuda = project.locked("cu124", "linux-x86_64")
+    assert cuda["torch"].version == "2.5.0"
+    assert cuda["nvidia-cuda-runtime-cu12"].version.startswith("12.4.")
+
+
+def test_the_default_answers_need_pypi_alone(render: Callable[..., Project]) -> None:
+    project = render()
+    assert {"index", "sources"}.isdisjoint(project.pyproject["tool"]["uv"])
+    assert TABLE["index"] not in (project.path / "pyproject.toml").read_text()

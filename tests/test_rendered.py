@@ -1,0 +1,198 @@
+"""Rendered files: they hold what was answered, every one parses, and their formatters would leave them as they are."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.project import Project
+from tests.table import PLATFORMS
+
+EVERYTHING = {
+    "torch": "2.14",
+    "platforms": list(PLATFORMS),
+    "other_backends": ["cpu", "rocm7.2"],
+    "companions": ["torchvision", "torchaudio"],
+    "features": ["docker", "devcontainer", "slurm", "pre-commit"],
+    "ci": "gitlab",
+    "tracker": "mlflow",
+    "data": "huggingface",
+    "license": "Apache-2.0",
+    "user_name": "Ada Lovelace",
+    "user_email": "ada@example.org",
+}
+NOTHING = {"platforms": ["macos-arm64"], "features": [], "ci": "none", "license": "none", "description": ""}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+    "oldest": {"torch": "2.4", "backend": "cu118", "license": "BSD-3-Clause", "user_name": "Ada Lovelace"},
+    "tensorboard": {"tracker": "tensorboard", "data": "cifar10", "user_email": "ada@example.org"},
+    "wandb": {"tracker": "wandb", "platforms": ["linux-x86_64"], "backend": "cpu", "other_backends": ["cu132"]},
+    "trackio": {"tracker": "trackio", "platforms": ["windows-x86_64"], "features": ["pre-commit"], "torch": "2.14"},
+    "a package of another name": {"project_name": "My.Project", "package_name": "other"},
+    "a long name": {
+        "project_name": "a-project-whose-name-goes-on-and-on-and-does-not-come-to-an-end-for-quite-a-while"
+    },
+}
+
+HOSTILE = {
+    "quotes": "It's \"quoted\" and 'quoted' and `quoted`",
+    "backslashes": '\\ \\n \\\\ \\" \\u0041 C:\\temp',
+    "newlines": "first\nsecond\n\n# third\n",
+    "emoji": "🎉 été 漢字",
+    "templates": "{{ 1 / 0 }} {% raw %} {# #} ${{ secrets.X }} ${HOME} $(touch pwned)",
+    "comments": "# one # two",
+    "markup": "<b>&amp;</b> | table | --- ```",
+    "toml": 'x"\n[tool.uv]\nindex-url = "https://example.org"',
+    "yaml": "- a: b\n? *alias &anchor !!tag %",
+    "triple quotes": "\"\"\"'''",
+    "control characters": "\x01\x1b\x7f\t",
+    "separators": "\u0085\u2028\u2029\ufeff",
+    "blank": "  around  ",
+}
+
+
+def files(project: Project) -> dict[Path, str]:
+    return {
+        path.relative_to(project.path): path.read_bytes().decode()
+        for path in sorted(project.path.rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_parses(path: Path, text: str) -> None:
+    if path.suffix == ".toml":
+        tomllib.loads(text)
+    elif path.suffix in (".yml", ".yaml"):
+        yaml.safe_load(text)
+    elif path.suffix == ".json":
+        json.loads(text)
+    elif path.suffix == ".py":
+        ast.parse(text, feature_version=(3, 8))
+    elif path.suffix == ".sbatch":
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("answers", list(ANSWERS.values()), ids=list(ANSWERS))
+def test_every_file_is_as_a_person_would_leave_it(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    project = render(**answers)
+    for path, text in files(project).items():
+        assert_parses(path, text)
+        assert "\r" not in text, path
+        assert not re.search(r"[ \t]+$", text, re.MULTILINE), f"{path}: blanks at the end of a line"
+        assert not re.search(r"\n\n\n", text) or path.suffix == ".py" or path.name == "LICENSE", (
+            f"{path}: two blank lines"
+        )
+        assert not text.startswith("\n"), f"{path}: a blank line at the start"
+        assert re.search(r"[^\n]\n\Z", text) or not text, f"{path}: one newline at the end"
+    subprocess.run(["ruff", "format", "--check", "--quiet", "."], cwd=project.path, check=True)
+    subprocess.run(["ruff", "check", "--quiet", "."], cwd=project.path, check=True)
+
+
+@pytest.mark.parametrize("text", list(HOSTILE.values()), ids=list(HOSTILE))
+@pytest.mark.parametrize("answers", [{}, EVERYTHING], ids=["default", "everything"])
+def test_free_text_breaks_nothing(answers: dict[str, Any], text: str, render: Callable[..., Project]) -> None:
+    project = render(**answers | {"description": text, "user_name": text})
+    for path, content in files(project).items():
+        assert_parses(path, content)
+    metadata = project.pyproject["project"]
+    assert metadata["authors"][0]["name"] == text
+    assert metadata["description"] == " ".join(text.split()), "the metadata of a package allows one line"
+    assert text.strip() in (project.path / "README.md").read_text()
+    assert project.answers["description"] == project.answers["user_name"] == text
+    assert set(project.pyproject["tool"]["uv"]) == set(
+        render_once(answers, project.path.parent).pyproject["tool"]["uv"]
+    )
+
+
+def render_once(answers: dict[str, Any], folder: Path) -> Project:
+    return Project.render(folder / "plain", project_name="demo", **answers)
+
+
+def test_a_hostile_project_still_builds(render: Callable[..., Project], tmp_path: Path) -> None:
+    project = render(description=HOSTILE["toml"], user_name=HOSTILE["quotes"], user_email="ada@example.org")
+    project.uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"))
+    assert [path.name for path in (tmp_path / "dist").glob("*.whl")] == ["demo-0.1.0-py3-none-any.whl"]
+
+
+def test_the_default_project_has_these_files(render: Callable[..., Project]) -> None:
+    package, tests = Path("src/demo"), Path("tests")
+    assert set(files(render())) == {
+        *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".copier-answers.yml")),
+        *map(Path, ("Dockerfile", ".dockerignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml")),
+        *(package / f"{name}.py" for name in ("__init__", "__main__", "config", "data", "device", "model", "train")),
+        *(tests / f"test_{name}.py" for name in ("data", "device", "main", "train")),
+    }
+
+
+def test_what_was_not_chosen_leaves_no_trace(render: Callable[..., Project]) -> None:
+    project = render(**NOTHING)
+    everything = "\n".join(files(project).values())
+    for trace in ("docker", "devcontainer", "slurm", "pre-commit", "wandb", "mlflow", "cu132", "rocm", "LICENSE"):
+        assert trace not in everything, trace
+    assert {"index", "sources", "conflicts", "default-groups"}.isdisjoint(project.pyproject["tool"]["uv"])
+    metadata = project.pyproject["project"]
+    assert {"authors", "license", "license-files"}.isdisjoint(metadata)
+
+
+def test_authors_are_left_out_not_invented(render: Callable[..., Project], tmp_path: Path) -> None:
+    assert "authors" not in render().pyproject["project"]
+    for number, (answers, author) in enumerate(
+        [
+            ({"user_name": "Ada"}, {"name": "Ada"}),
+            ({"user_email": "ada@example.org"}, {"email": "ada@example.org"}),
+            ({"user_name": "Ada", "user_email": "ada@example.org"}, {"name": "Ada", "email": "ada@example.org"}),
+        ]
+    ):
+        assert Project.render(tmp_path / str(number), **answers).pyproject["project"]["authors"] == [author]
+
+
+def test_the_message_after_copying_names_the_next_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import copier
+
+    from tests.project import template
+
+    data = {"project_name": "demo", "other_backends": ["cpu"]}
+    copier.run_copy(str(template()), tmp_path / "my demo", data=data, defaults=True, settings=copier.Settings())
+    message = capfd.readouterr().err
+    assert f"cd '{tmp_path / 'my demo'}'" in message
+    assert "uv run demo train" in message
+    assert "uv sync --no-group cu132 --group cpu" in message
+
+
+def test_pipelines_run_where_the_project_does(render: Callable[..., Project]) -> None:
+    workflow = yaml.safe_load((render(platforms=list(PLATFORMS)).path / ".github/workflows/ci.yml").read_text())
+    job = workflow["jobs"]["check"]
+    assert job["strategy"]["matrix"]["runner"] == ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "windows-2025"]
+    assert job["runs-on"] == "${{ matrix.runner }}"
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in job["steps"] if "uses" in step)
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_pipelines_take_the_cpu_build_if_there_is_one(ci: str, tmp_path: Path) -> None:
+    name = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}[ci]
+    plain, switched = (
+        (Project.render(tmp_path / str(others), ci=ci, other_backends=others).path / name).read_text()
+        for others in ([], ["cpu"])
+    )
+    assert "uv sync --locked\n" in plain
+    assert "uv sync --locked --no-group cu132 --group cpu\n" in switched
+
+
+@pytest.mark.parametrize(
+    ("torch", "api"), [("2.5", "torch.cuda.device_count()"), ("2.6", "torch.accelerator.device_count()")]
+)
+def test_devices_are_found_with_what_the_release_has(torch: str, api: str, render: Callable[..., Project]) -> None:
+    code = (render(torch=torch).path / "src/demo/device.py").read_text()
+    assert api in code
+    assert ("torch.accelerator" in code) == (torch == "2.6")
