@@ -1,0 +1,58 @@
+"""Rendering the default answers, beside an empty template with the same Copier.
+
+Two ways, as whole processes: with `uvx copier`, as the README has it, and with Copier alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from paired import compare, seconds
+
+ROOT = Path(__file__).parents[1]
+
+
+def repository(folder: Path) -> Path:
+    """Make a Git repository of a folder, with one tag, as a template is published."""
+    for command in (
+        "init --quiet",
+        "add --all",
+        "commit --quiet --message=1",
+        "tag --annotate --message=1 v1",
+        "gc --quiet",
+    ):
+        identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
+        subprocess.run(["git", *identity, *command.split()], cwd=folder, check=True)
+    return folder
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for template in (ours := folder / "ours", empty := folder / "empty"):
+            template.mkdir()
+        files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for file in files.splitlines():
+            (ours / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, ours / file)
+        (empty / "copier.yml").write_text("_subdirectory: template\n")
+        (empty / "template").mkdir()
+        (empty / "template" / "{{ _copier_conf.answers_file }}.jinja").write_text(
+            "{{ _copier_answers | to_nice_yaml -}}\n"
+        )
+        repository(ours), repository(empty)
+
+        for title, program in {"uvx copier": ["uvx", "copier"], "copier": ["copier"]}.items():
+
+            def render(template: Path, program: list[str] = program) -> float:
+                shutil.rmtree(folder / "demo", ignore_errors=True)
+                return seconds([*program, "copy", "--quiet", "--defaults", str(template), str(folder / "demo")], folder)
+
+            compare(f"{title} copy, beside an empty template", lambda: render(ours), lambda: render(empty))
+
+
+if __name__ == "__main__":
+    main()

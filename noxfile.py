@@ -1,0 +1,163 @@
+# /// script
+# dependencies = ["nox>=2026.10", "packaging>=26", "pyyaml>=6"]
+# ///
+"""What a contributor runs: `uvx nox` before a pull request, the other sessions by name (`uvx nox -l`).
+
+Every variant in here follows from builds.yml: `nox -s "sync(2.14-rocm7.2)"` takes a release and one of its backends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+
+from tests.replica import replica, wheels
+from tests.table import RELEASES, backends, pythons
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv"
+
+VARIANTS = [
+    nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
+]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def install(session: nox.Session, group: str) -> None:
+    """Install a dependency group of pyproject.toml, as uv.lock has it."""
+    environment = {"UV_PROJECT_ENVIRONMENT": session.virtualenv.location}
+    session.run_install("uv", "sync", "--locked", "--quiet", "--only-group", group, env=environment, external=True)
+
+
+def render_into(session: nox.Session, folder: Path, *answers: str) -> None:
+    """Render the working tree of the template, with these answers (name=value) and the defaults."""
+    shutil.rmtree(folder, ignore_errors=True)
+    options = [f"--data={answer}" for answer in answers]
+    session.run("copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", *options, str(ROOT), str(folder))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint and type-check the template's own files and rendered ones. `-- --fix` mends what it can."""
+    install(session, "lint")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "format", *([] if fix else ["--check"]))
+    session.run("ruff", "check", *(["--fix"] if fix else []))
+    session.run(
+        "tombi",
+        "format",
+        "--offline",
+        "--quiet",
+        *([] if fix else ["--check"]),
+        "pyproject.toml",
+        "tests",
+        "tombi.toml",
+    )
+    session.run("yamllint", "--strict", ".")
+    session.run("mypy")
+    # Rendered projects: their own settings, and torch without the gigabytes that types do not need
+    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "torch", "numpy", "tensorboard")
+    session.run_install("uv", "pip", "install", "--quiet", "tyro")
+    for name, answers in {
+        "default": [],
+        "oldest": [f"torch={list(RELEASES)[-1]}", "other_backends=[cpu]", "ci=gitlab", "license=BSD-3-Clause"],
+        "full": ["data=cifar10", "tracker=tensorboard", "features=[docker,devcontainer,slurm,pre-commit]"],
+    }.items():
+        project = Path(session.create_tmp()) / name
+        render_into(session, project, *answers)
+        with session.chdir(project):
+            session.run("ruff", "format", "--check")
+            session.run("ruff", "check")
+            session.run("mypy", env={"MYPYPATH": "src"})
+            session.run("yamllint", "--strict", "--config-file", str(ROOT / ".yamllint.yml"), ".")
+        session.run("tombi", "format", "--offline", "--quiet", "--check", str(project))
+        for script in project.glob("slurm/*"):
+            session.run("shellcheck", str(script))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the template: questions, rendered files, builds.yml, the replica. Arguments go to pytest."""
+    install(session, "tests")
+    session.run("pytest", "--numprocesses=auto", "--ignore=tests/test_lock.py", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Lock every variant and check what each platform gets. Arguments go to pytest: `-- -k 2.14` is one release."""
+    install(session, "tests")
+    session.run("pytest", "--numprocesses=auto", "tests/test_lock.py", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("torch,backend", VARIANTS)
+def render(session: nox.Session, torch: str, backend: str) -> None:
+    """Render a variant into rendered/, to look at. Arguments are further answers: `-- other_backends=[cpu]`."""
+    install(session, "tests")
+    folder = ROOT / "rendered" / f"{torch}-{backend}"
+    render_into(session, folder, f"torch={torch}", f"backend={backend}", *session.posargs)
+    session.log(f"rendered into {folder}")
+
+
+@nox.session(default=False)
+@nox.parametrize("torch,backend", VARIANTS)
+def sync(session: nox.Session, torch: str, backend: str) -> None:
+    """Install a variant here with `uv sync`, check it and train it. `-- --replica` resolves with the replica."""
+    install(session, "tests")
+    answers = [f"torch={torch}", f"backend={backend}"]
+    if PYTHON in pythons(torch, "linux-x86_64"):
+        answers.append(f"python={PYTHON}")
+    with contextlib.ExitStack() as stack:
+        if "--replica" in session.posargs:
+            tag = f"cp{PYTHON.replace('.', '')}"
+            of_release = [wheel for wheel in wheels.packages(backend)["torch"] if wheel.release == torch]
+            if not any(wheel.tag.startswith(tag) and wheels.real_file(wheel) for wheel in of_release):
+                session.skip(f"SKIPPED: no directory in PIP_FIND_LINKS has torch {torch}+{backend} for Python {PYTHON}")
+            answers.append(f"torch_index={stack.enter_context(replica())}")
+        project = Path(session.create_tmp()) / "demo"
+        render_into(session, project, *answers)
+        for index in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"].get("index", []):
+            try:
+                urllib.request.urlopen(f"{index['url']}/torch/", timeout=20).close()
+            except OSError as error:
+                session.skip(f"SKIPPED: {index['url']} cannot be reached ({error})")
+        with session.chdir(project):
+            for command in (
+                "sync",
+                "lock --check",
+                "run ruff format --check",
+                "run ruff check",
+                "run mypy",
+                "run pytest",
+            ):
+                session.run("uv", *command.split(), env={"VIRTUAL_ENV": None}, external=True)
+            output = session.run("uv", "run", "demo", "train", env={"VIRTUAL_ENV": None}, external=True, silent=True)
+    session.log(output)
+    accuracy = re.search(r"test accuracy ([\d.]+)%", str(output))
+    if accuracy is None or float(accuracy[1]) <= 97:
+        session.error("the test accuracy should be above 97 %")
+
+
+@nox.session(default=False)
+def builds(session: nox.Session) -> None:
+    """Compare builds.yml with the live indexes, and list every difference."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.live")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure what the README quotes: rendering and locking, each beside its alternative."""
+    install(session, "tests")
+    for benchmark in sorted((ROOT / "benchmarks").glob("*.py")):
+        session.run("python", str(benchmark), *session.posargs)
