@@ -12,8 +12,10 @@ import contextlib
 import re
 import shutil
 import sys
+import tempfile
 import tomllib
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
 from tests.replica import replica, wheels
-from tests.table import RELEASES, backends, pythons
+from tests.table import PLATFORMS, RELEASES, backends, words
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
@@ -30,13 +32,21 @@ nox.options.default_venv_backend = "uv"
 VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
+OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
+TOMBI = ["--offline", "--quiet"]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def install(session: nox.Session, group: str) -> None:
     """Install a dependency group of pyproject.toml, as uv.lock has it."""
-    environment = {"UV_PROJECT_ENVIRONMENT": session.virtualenv.location}
-    session.run_install("uv", "sync", "--locked", "--quiet", "--only-group", group, env=environment, external=True)
+    session.run_install("uv", "sync", "--locked", "--quiet", "--only-group", group, external=True)
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[Path]:
+    """Give a folder outside of the repository: formatters and linters pass over what lies in .nox."""
+    with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name:
+        yield Path(name).resolve()
 
 
 def render_into(session: nox.Session, folder: Path, *answers: str) -> None:
@@ -48,41 +58,32 @@ def render_into(session: nox.Session, folder: Path, *answers: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint and type-check the template's own files and rendered ones. `-- --fix` mends what it can."""
+    """Format, lint and type-check the template's own files and rendered ones. `-- --fix` mends the template's own."""
     install(session, "lint")
     fix = "--fix" in session.posargs
     session.run("ruff", "format", *([] if fix else ["--check"]))
     session.run("ruff", "check", *(["--fix"] if fix else []))
-    session.run(
-        "tombi",
-        "format",
-        "--offline",
-        "--quiet",
-        *([] if fix else ["--check"]),
-        "pyproject.toml",
-        "tests",
-        "tombi.toml",
-    )
+    session.run("tombi", "format", *TOMBI, *([] if fix else ["--check"]), "pyproject.toml", "tests", "tombi.toml")
     session.run("yamllint", "--strict", ".")
     session.run("mypy")
     # Rendered projects: their own settings, and torch without the gigabytes that types do not need
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "torch", "numpy", "tensorboard")
     session.run_install("uv", "pip", "install", "--quiet", "tyro")
-    for name, answers in {
-        "default": [],
-        "oldest": [f"torch={list(RELEASES)[-1]}", "other_backends=[cpu]", "ci=gitlab", "license=BSD-3-Clause"],
-        "full": ["data=cifar10", "tracker=tensorboard", "features=[docker,devcontainer,slurm,pre-commit]"],
-    }.items():
-        project = Path(session.create_tmp()) / name
-        render_into(session, project, *answers)
-        with session.chdir(project):
-            session.run("ruff", "format", "--check")
-            session.run("ruff", "check")
-            session.run("mypy", env={"MYPYPATH": "src"})
-            session.run("yamllint", "--strict", "--config-file", str(ROOT / ".yamllint.yml"), ".")
-        session.run("tombi", "format", "--offline", "--quiet", "--check", str(project))
-        for script in project.glob("slurm/*"):
-            session.run("shellcheck", str(script))
+    for answers in (
+        [],
+        [f"torch={list(RELEASES)[-1]}", "other_backends=[cpu]", "ci=gitlab", "license=BSD-3-Clause"],
+        ["data=cifar10", "tracker=tensorboard", "features=[docker,devcontainer,slurm,pre-commit]"],
+    ):
+        with elsewhere() as folder:
+            render_into(session, folder / "demo", *answers)
+            session.run("tombi", "format", *TOMBI, "--check", str(folder))
+            session.run("yamllint", "--strict", "--config-file", str(ROOT / ".yamllint.yml"), str(folder))
+            for script in folder.glob("demo/slurm/*"):
+                session.run("shellcheck", str(script))
+            with session.chdir(folder / "demo"):
+                session.run("ruff", "format", "--check")
+                session.run("ruff", "check")
+                session.run("mypy", env={"MYPYPATH": "src", "MYPY_CACHE_DIR": session.create_tmp()})
 
 
 @nox.session
@@ -115,8 +116,10 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
     """Install a variant here with `uv sync`, check it and train it. `-- --replica` resolves with the replica."""
     install(session, "tests")
     answers = [f"torch={torch}", f"backend={backend}"]
-    if PYTHON in pythons(torch, "linux-x86_64"):
+    if PYTHON in words(RELEASES[torch]["python"]):
         answers.append(f"python={PYTHON}")
+    if sys.platform == "win32":
+        answers.append(f"platforms=[{','.join(PLATFORMS)}]")
     with contextlib.ExitStack() as stack:
         if "--replica" in session.posargs:
             tag = f"cp{PYTHON.replace('.', '')}"
@@ -124,7 +127,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
             if not any(wheel.tag.startswith(tag) and wheels.real_file(wheel) for wheel in of_release):
                 session.skip(f"SKIPPED: no directory in PIP_FIND_LINKS has torch {torch}+{backend} for Python {PYTHON}")
             answers.append(f"torch_index={stack.enter_context(replica())}")
-        project = Path(session.create_tmp()) / "demo"
+        project = stack.enter_context(elsewhere()) / "demo"
         render_into(session, project, *answers)
         for index in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"].get("index", []):
             try:
@@ -140,8 +143,8 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
                 "run mypy",
                 "run pytest",
             ):
-                session.run("uv", *command.split(), env={"VIRTUAL_ENV": None}, external=True)
-            output = session.run("uv", "run", "demo", "train", env={"VIRTUAL_ENV": None}, external=True, silent=True)
+                session.run("uv", *command.split(), env=OWN, external=True)
+            output = session.run("uv", "run", "demo", "train", env=OWN, external=True, silent=True)
     session.log(output)
     accuracy = re.search(r"test accuracy ([\d.]+)%", str(output))
     if accuracy is None or float(accuracy[1]) <= 97:
