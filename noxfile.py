@@ -24,11 +24,12 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
 from tests.replica import replica, wheels
-from tests.table import PLATFORMS, RELEASES, backends, words
+from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 
+DEFAULT = (next(iter(RELEASES)), on_pypi(next(iter(RELEASES)), "linux-x86_64"))
 VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
@@ -40,6 +41,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 def install(session: nox.Session, group: str) -> None:
     """Install a dependency group of pyproject.toml, as uv.lock has it."""
     session.run_install("uv", "sync", "--locked", "--quiet", "--only-group", group, external=True)
+    session.env["PYTHONUTF8"] = "1"  # on Windows too
 
 
 @contextlib.contextmanager
@@ -66,16 +68,18 @@ def lint(session: nox.Session) -> None:
     session.run("tombi", "format", *TOMBI, *([] if fix else ["--check"]), "pyproject.toml", "tests", "tombi.toml")
     session.run("yamllint", "--strict", ".")
     session.run("mypy")
-    # Rendered projects: their own settings, and torch without the gigabytes that types do not need
-    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "torch", "numpy", "tensorboard")
+    # Rendered projects, by their own settings
     session.run_install("uv", "pip", "install", "--quiet", "tyro")
+    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "numpy", "tensorboard")
+    newest, *_, oldest = RELEASES
     for answers in (
-        [],
-        [f"torch={list(RELEASES)[-1]}", "other_backends=[cpu]", "ci=gitlab", "license=BSD-3-Clause"],
-        ["data=cifar10", "tracker=tensorboard", "features=[docker,devcontainer,slurm,pre-commit]"],
+        {"torch": newest},
+        {"torch": oldest, "other_backends": "[cpu]", "ci": "gitlab", "license": "BSD-3-Clause"},
+        {"torch": newest, "data": "cifar10", "tracker": "tensorboard", "features": "[docker,devcontainer,slurm]"},
     ):
+        install_types(session, answers["torch"])
         with elsewhere() as folder:
-            render_into(session, folder / "demo", *answers)
+            render_into(session, folder / "demo", *(f"{name}={value}" for name, value in answers.items()))
             session.run("tombi", "format", *TOMBI, "--check", str(folder))
             session.run("yamllint", "--strict", "--config-file", str(ROOT / ".yamllint.yml"), str(folder))
             for script in folder.glob("demo/slurm/*"):
@@ -84,6 +88,14 @@ def lint(session: nox.Session) -> None:
                 session.run("ruff", "format", "--check")
                 session.run("ruff", "check")
                 session.run("mypy", env={"MYPYPATH": "src", "MYPY_CACHE_DIR": session.create_tmp()})
+
+
+def install_types(session: nox.Session, release: str) -> None:
+    """Install torch for a type checker alone: the wheel for macOS is the smallest, and has the same types."""
+    torch = f"torch=={versions(release, 'torch')[-1]}"
+    target = {"MACOSX_DEPLOYMENT_TARGET": RELEASES[release]["macos"]}
+    options = ["--quiet", "--no-deps", "--python-platform=aarch64-apple-darwin"]
+    session.run_install("uv", "pip", "install", *options, torch, env=target)
 
 
 @nox.session
@@ -111,7 +123,7 @@ def render(session: nox.Session, torch: str, backend: str) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize("torch,backend", VARIANTS)
+@nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
 def sync(session: nox.Session, torch: str, backend: str) -> None:
     """Install a variant here with `uv sync`, check it and train it. `-- --replica` resolves with the replica."""
     install(session, "tests")
@@ -122,9 +134,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
         answers.append(f"platforms=[{','.join(PLATFORMS)}]")
     with contextlib.ExitStack() as stack:
         if "--replica" in session.posargs:
-            tag = f"cp{PYTHON.replace('.', '')}"
-            of_release = [wheel for wheel in wheels.packages(backend)["torch"] if wheel.release == torch]
-            if not any(wheel.tag.startswith(tag) and wheels.real_file(wheel) for wheel in of_release):
+            if not any(wheels.real_file(wheel) for wheel in wheels.torch(backend, torch, PYTHON)):
                 session.skip(f"SKIPPED: no directory in PIP_FIND_LINKS has torch {torch}+{backend} for Python {PYTHON}")
             answers.append(f"torch_index={stack.enter_context(replica())}")
         project = stack.enter_context(elsewhere()) / "demo"

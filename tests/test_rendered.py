@@ -190,9 +190,9 @@ def test_pipelines_take_the_cpu_build_if_there_is_one(ci: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("torch", "api"), [("2.5", "torch.cuda.device_count()"), ("2.6", "torch.accelerator.device_count()")]
+    ("torch", "api"), [("2.6", "torch.cuda.device_count()"), ("2.7", "torch.accelerator.device_count()")]
 )
 def test_devices_are_found_with_what_the_release_has(torch: str, api: str, render: Callable[..., Project]) -> None:
     code = (render(torch=torch).path / "src/demo/device.py").read_text()
     assert api in code
-    assert ("torch.accelerator" in code) == (torch == "2.6")
+    assert ("torch.accelerator" in code) == (torch == "2.7")

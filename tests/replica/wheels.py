@@ -46,6 +46,15 @@ def packages(backend: str) -> dict[str, list[Wheel]]:
     return found
 
 
+def torch(backend: str, release: str, python: str) -> list[Wheel]:
+    """Return the wheels of torch that a release has for a Python, as 3.11."""
+    return [
+        wheel
+        for wheel in packages(backend)["torch"]
+        if wheel.release == release and wheel.tag.startswith(f"cp{python.replace('.', '')}-")
+    ]
+
+
 def published(backend: str) -> Iterator[Wheel]:
     for release in RELEASES:
         for platform in PLATFORMS:
