@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import yaml
 
 from tests.project import Project
-from tests.table import PLATFORMS
+from tests.table import PLATFORMS, versions
 
 EVERYTHING = {
     "torch": "2.14",
@@ -130,15 +132,30 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
     assert set(files(render())) == {
         *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".copier-answers.yml")),
         *map(Path, ("Dockerfile", ".dockerignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml")),
-        *(package / f"{name}.py" for name in ("__init__", "__main__", "config", "data", "device", "model", "train")),
-        *(tests / f"test_{name}.py" for name in ("data", "device", "main", "train")),
+        *(
+            package / f"{name}.py"
+            for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")
+        ),
+        *(package / f"{name}.py" for name in ("device", "dist", "metrics", "doctor", "machine")),
+        *(tests / f"test_{name}.py" for name in ("checkpoint", "data", "device", "doctor", "main", "train")),
     }
 
 
 def test_what_was_not_chosen_leaves_no_trace(render: Callable[..., Project]) -> None:
     project = render(**NOTHING)
     everything = "\n".join(files(project).values())
-    for trace in ("docker", "devcontainer", "slurm", "pre-commit", "wandb", "mlflow", "cu132", "rocm", "LICENSE"):
+    for trace in (
+        "docker run",
+        "docker build",
+        "devcontainer",
+        "slurm",
+        "pre-commit",
+        "wandb",
+        "mlflow",
+        "cu132",
+        "rocm",
+        "LICENSE",
+    ):
         assert trace not in everything, trace
     assert {"index", "sources", "conflicts", "default-groups"}.isdisjoint(project.pyproject["tool"]["uv"])
     metadata = project.pyproject["project"]
@@ -196,3 +213,35 @@ def test_devices_are_found_with_what_the_release_has(torch: str, api: str, rende
     code = (render(torch=torch).path / "src/demo/device.py").read_text()
     assert api in code
     assert ("torch.accelerator" in code) == (torch == "2.7")
+
+
+DOCTOR = """
+import sys
+from demo.doctor import BUILDS, RELEASE, examine, report
+from demo.machine import Device, Machine, Torch
+(system, machine), (build, *_) = next(iter(BUILDS.items()))
+device = Device("mps:0", "the accelerator of this machine")
+torch = Torch(sys.argv[1], build, devices=[device] if system == "darwin" else [])
+print(report(examine(Machine(system, machine), torch)))
+"""
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"torch": "2.14", "backend": "rocm7.2"},
+        {"torch": "2.14", "backend": "xpu"},
+        {"backend": "cpu"},
+        {"platforms": ["macos-arm64"]},
+        {"torch": "2.14", "platforms": ["windows-x86_64"], "backend": "cu130"},
+    ],
+    ids=["cuda", "rocm", "xpu", "cpu", "mac", "windows"],
+)
+def test_the_readme_shows_what_the_doctor_says(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    """The doctor runs without torch, so it can be asked here."""
+    project = render(**answers)
+    command = [sys.executable, "-c", DOCTOR, versions(project.answers["torch"], "torch")[-1]]
+    environ = {**os.environ, "PYTHONPATH": "src"}
+    done = subprocess.run(command, cwd=project.path, env=environ, capture_output=True, text=True, check=True)
+    assert f"```\n{done.stdout}```\n" in (project.path / "README.md").read_text()

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 
-from .config import TrainConfig, UserError
+from .config import DoctorConfig, EvaluateConfig, ExportConfig, TrainConfig, UserError
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "doctor": DoctorConfig,
+}
 
 
 def main() -> int:
     """Run a command and return its exit code: 0, or 2 for what the user can put right."""
     try:
-        config = tyro.cli(
-            tyro.extras.subcommand_type_from_defaults(
-                {"train": TrainConfig()}, {"train": "Train the network."}
-            )
-        )
-        # torch takes a second to import: not for --help, nor for a mistyped option
-        from .train import train
-
-        train(config)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
+    except (UserError, OSError) as error:
+        if os.environ.get("RANK", "0") == "0" or type(error).__name__ == "DeviceError":
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(config: TrainConfig | EvaluateConfig | ExportConfig | DoctorConfig) -> int:
+    """Run the command that a configuration is for."""
+    if isinstance(config, DoctorConfig):
+        from .doctor import doctor
+
+        return doctor(config)
+
+    # torch takes a second to import: not for --help, nor for a mistyped option
+    from . import checkpoint, train
+
+    if isinstance(config, ExportConfig):
+        checkpoint.export(config)
+    elif isinstance(config, EvaluateConfig):
+        train.evaluate(config)
+    else:
+        try:
+            train.train(config)
+        except train.Stopped as stopped:
+            return 128 + stopped.number
     return 0
 
 

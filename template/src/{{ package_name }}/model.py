@@ -13,7 +13,9 @@ class Net(nn.Module):
         returns: (batch, classes), unnormalised log-probabilities.
     """
 
-    def __init__(self, channels: int = 1, classes: int = 10, width: int = 32) -> None:
+    def __init__(
+        self, channels: int = 1, classes: int = 10, width: int = 32, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
@@ -26,7 +28,7 @@ class Net(nn.Module):
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
         )
-        self.classify = nn.Sequential(nn.Dropout(0.3), nn.Linear(8 * width, classes))
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * width, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classify(self.features(images))

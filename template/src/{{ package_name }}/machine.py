@@ -1,0 +1,130 @@
+"""Records of the machine and of torch, for the doctor to judge. Tests put others in their place."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+QUOTA = "/sys/fs/cgroup/cpu.max"
+FILES = ("/.dockerenv", "/run/.containerenv", "/dev/kfd", "/dev/dri", QUOTA)
+SETTINGS = ("_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "HSA_OVERRIDE_GFX_VERSION", "OMP_NUM_THREADS")
+
+
+@dataclass
+class Machine:
+    """What can be known of a machine without torch."""
+
+    system: str = sys.platform
+    machine: str = platform.machine()
+    kernel: str = platform.release()
+    cpus: int = 1
+    environ: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    compiler: bool = True
+    driver: int | None = None
+    """Newest CUDA that the NVIDIA driver runs, as 13020 for 13.2; None without a driver."""
+    shared_memory: int | None = None
+    """Size of /dev/shm, in bytes."""
+    translated: bool = False
+    """Whether this is an x86 Python on Apple silicon."""
+
+    @property
+    def in_container(self) -> bool:
+        """Whether Docker or Podman runs this."""
+        return not {"/.dockerenv", "/run/.containerenv"}.isdisjoint(self.files)
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Look at this machine."""
+        environ = {name: value for name, value in os.environ.items() if name.endswith(SETTINGS)}
+        files = {name: _text(Path(name)) for name in FILES if Path(name).exists()}
+        return cls(
+            cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+            environ=environ,
+            files=files,
+            compiler=any(map(shutil.which, ("c++", "g++", "clang++", "cl"))),
+            driver=_driver(),
+            shared_memory=_size(Path("/dev/shm")),
+            translated=sys.platform == "darwin" and _translated(),
+        )
+
+
+@dataclass
+class Device:
+    """A device that torch sees, and what went wrong when it computed."""
+
+    name: str
+    model: str
+    target: str = ""
+    """Compute capability, as 9.0, or gfx target."""
+    problem: str = ""
+
+
+@dataclass
+class Torch:
+    """What torch says of itself, or why it cannot be imported."""
+
+    version: str = ""
+    build: str = ""
+    problem: str = ""
+    warnings: list[str] = field(default_factory=list)
+    kernels: list[str] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+
+    @classmethod
+    def here(cls) -> Torch:
+        """Import torch, and let each device compute something."""
+        try:
+            import torch
+
+            from . import device
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            return cls(problem=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        version, _, build = torch.__version__.partition("+")
+        kind = device.built_for()
+        with warnings.catch_warnings(record=True) as caught:  # of a driver that is too old, say
+            warnings.simplefilter("always")
+            count = device.count(kind) if kind else 0
+        return cls(
+            version,
+            build or "cpu",
+            warnings=[str(warning.message).splitlines()[0] for warning in caught],
+            kernels=torch.cuda.get_arch_list() if kind == "cuda" else [],
+            devices=[
+                Device(f"{kind}:{index}", *device.probe(torch.device(str(kind), index)))
+                for index in range(count)
+            ],
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip() if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _size(path: Path) -> int | None:
+    return shutil.disk_usage(path).total if path.exists() else None
+
+
+def _driver() -> int | None:
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    level = ctypes.c_int()
+    return level.value if library.cuDriverGetVersion(ctypes.byref(level)) == 0 else None
+
+
+def _translated() -> bool:
+    command = ["sysctl", "-n", "sysctl.proc_translated"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "1"
