@@ -12,6 +12,7 @@ from typing import Any
 import copier
 import pytest
 import yaml
+from copier._template import Template
 from copier._user_data import Question
 
 from tests.project import Project, template
@@ -233,3 +234,21 @@ def choices(name: str, **answers: Any) -> dict[str, tuple[str, str]]:
         with pytest.raises(Seen):
             copier.run_copy(str(template()), "/nowhere", data=earlier | answers, quiet=True, settings=copier.Settings())
     return seen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
+def test_pressing_enter_throughout_ends_in_the_default_project(tmp_path: Path, render: Callable[..., Project]) -> None:
+    import pexpect
+
+    command = [sys.executable, "-m", "copier", "copy", str(template()), str(tmp_path / "asked")]
+    terminal = pexpect.spawn(command[0], command[1:], dimensions=(50, 200), timeout=60, encoding="utf-8")
+    questions = Template(str(template())).questions_data
+    for name in ASKED:
+        terminal.expect_exact(questions[name]["help"][:30])
+        terminal.send("\r")
+    terminal.expect("Next:")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    asked = Project(tmp_path / "asked").answers
+    assert asked == render(project_name="asked").answers | {"_src_path": asked["_src_path"]}
