@@ -6,6 +6,7 @@ import keyword
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ REFUSED = {
     "torch": ({"package_name": "torch"}, "torch is a package that the project uses"),
     "torch, to file systems that know no case": ({"package_name": "TORCH"}, "TORCH is a package"),
     "the standard library": ({"package_name": "json"}, "json is a module of the standard library"),
+    "the tests of the standard library": ({"package_name": "test"}, "test is a module of the standard library"),
     "a package of the tests": ({"package_name": "tests"}, "tests is a package"),
     "a device of Windows": ({"package_name": "nul"}, "nul is a name that Windows keeps"),
     "no identifier": ({"package_name": "2fast"}, '"2fast" is no Python identifier'),
@@ -188,10 +190,13 @@ def test_reserved_names_are_those_of_python() -> None:
     assert set(reserved["module of the standard library"].split()) >= public
 
 
-@pytest.mark.parametrize("folder", ["torch", "My Project!", "json", "2fast", "été", "---"])
+@pytest.mark.parametrize("folder", ["torch", "My Project!", "json", "test", "2fast", "été", "---"])
 def test_any_folder_gives_a_project(folder: str, tmp_path: Path) -> None:
     project = Project.render(tmp_path / folder)
-    assert (project.path / "src" / project.answers["package_name"] / "__init__.py").is_file()
+    package, source = project.answers["package_name"], project.path / "src"
+    found = PathFinder.find_spec(package, [*sys.path, str(source)])
+    assert found
+    assert found.origin == str(source / package / "__init__.py"), "nothing else goes by the name of the package"
 
 
 @pytest.mark.parametrize("release", RELEASES)
