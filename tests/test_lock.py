@@ -5,15 +5,30 @@ What is right follows from builds.yml; what is locked is read from uv.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator
 from itertools import chain, combinations, pairwise
 from typing import Any
 
 import pytest
+import yaml
 from packaging.markers import Marker
 
 from tests.project import PYPI, Project, environment
-from tests.table import COMPANIONS, PLATFORMS, RELEASES, TABLE, backends, builds, home, on_pypi, plain, triton, versions
+from tests.table import (
+    COMPANIONS,
+    PLATFORMS,
+    RELEASES,
+    ROOT,
+    TABLE,
+    backends,
+    builds,
+    home,
+    on_pypi,
+    plain,
+    triton,
+    versions,
+)
 
 NEWEST = next(iter(RELEASES))
 EVERYWHERE = list(PLATFORMS)
@@ -203,3 +218,15 @@ def test_the_default_answers_need_pypi_alone(render: Callable[..., Project]) -> 
     project = render()
     assert {"index", "sources"}.isdisjoint(project.pyproject["tool"]["uv"])
     assert TABLE["index"] not in (project.path / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("release", [NEWEST, list(RELEASES)[-1]])
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_no_project_takes_the_name_of_a_package_that_it_locks(
+    release: str, data: str, render: Callable[..., Project]
+) -> None:
+    project = render(torch=release, data=data)
+    project.uv("lock")
+    locked = {package["name"] for package in tomllib.loads((project.path / "uv.lock").read_text())["package"]}
+    reserved = yaml.safe_load((ROOT / "includes" / "reserved.yml").read_text())
+    assert locked - {"demo"} <= set(reserved["package that the project uses"].split())

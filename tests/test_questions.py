@@ -15,9 +15,11 @@ import pytest
 import yaml
 from copier._template import Template
 from copier._user_data import Question
+from packaging.requirements import Requirement
 
 from tests.project import Project, template
-from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, backends, on_pypi
+from tests.replica import wheels
+from tests.table import BACKENDS, COMPANIONS, PLATFORMS, RELEASES, ROOT, backends, on_pypi, versions
 
 ASKED = [
     "project_name",
@@ -188,6 +190,22 @@ def test_reserved_names_are_those_of_python() -> None:
     assert set(reserved["keyword"].split()) >= {name.lower() for name in keyword.kwlist}
     public = {name.lower().replace("_", "-") for name in sys.stdlib_module_names if not name.startswith("_")}
     assert set(reserved["module of the standard library"].split()) >= public
+
+
+@pytest.mark.parametrize("answer", ["project_name", "package_name"])
+def test_names_of_what_the_project_installs_are_refused(answer: str, tmp_path: Path) -> None:
+    lines = set()
+    for tracker in ("none", "tensorboard", "wandb", "trackio", "mlflow"):
+        project = Project.render(tmp_path / tracker, tracker=tracker, companions=["torchvision"]).pyproject
+        lines |= {*project["project"]["dependencies"], *project["build-system"]["requires"]}
+        lines |= {line for group in project["dependency-groups"].values() for line in group}
+    for package in ("torch", *COMPANIONS):
+        lines |= {*wheels.real_requirements(package, versions(next(iter(RELEASES)), package)[-1])}
+    names = {requirement.name for requirement in map(Requirement, lines) if "extra" not in str(requirement.marker)}
+    assert {"torch", "filelock", "mypy"} < names
+    for name in names:
+        with pytest.raises(ValueError, match="is a package that the project uses"):
+            Project.render(tmp_path / "refused", **{answer: name.replace("-", "_")})
 
 
 @pytest.mark.parametrize("folder", ["torch", "My Project!", "json", "test", "2fast", "été", "---"])
