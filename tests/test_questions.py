@@ -150,7 +150,14 @@ REFUSED = {
     "a mirror by ftp": ({"torch_index": "ftp://mirror.example.org"}, "no URL of an index"),
     "a mirror without a scheme": ({"torch_index": "mirror.example.org/whl"}, "no URL of an index"),
     "a mirror that ends the string": ({"torch_index": 'https://mirror.example.org/"]'}, "no URL of an index"),
+    "a mirror that escapes": ({"torch_index": "https://mirror.example.org/\\u0022"}, "no URL of an index"),
+    "a mirror with a quote": ({"torch_index": "https://mirror.example.org/it's"}, "no URL of an index"),
+    "a mirror with a control character": ({"torch_index": "https://mirror.example.org/\x7f"}, "no URL of an index"),
+    "a mirror that splits a table": ({"torch_index": "https://mirror.example.org/a|b"}, "no URL of an index"),
+    "a mirror without a host": ({"torch_index": "https:///whl"}, "no URL of an index"),
+    "a mirror with a newline": ({"torch_index": "https://mirror.example.org/whl\n"}, "no URL of an index"),
     "a mirror with credentials": ({"torch_index": "https://me:secret@mirror.example.org"}, "user name or a password"),
+    "a mirror with odd ones": ({"torch_index": "https://me:'secret\"@mirror.example.org"}, "user name or a password"),
 }
 
 
@@ -177,6 +184,7 @@ def test_refused_on_the_command_line(tmp_path: Path) -> None:
         "https://mirror.example.org/pytorch/whl/",
         "file:///srv/mirror/whl",
         "https://[::1]/whl",
+        "https://mirror.example.org/a%20b+c=d,e~f@g/whl",
     ],
 )
 def test_mirrors(url: str, render: Callable[..., Project]) -> None:
