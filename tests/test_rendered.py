@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,28 @@ def test_a_hostile_project_still_builds(render: Callable[..., Project], tmp_path
     project = render(description=HOSTILE["toml"], user_name=HOSTILE["quotes"], user_email="ada@example.org")
     project.uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"))
     assert [path.name for path in (tmp_path / "dist").glob("*.whl")] == ["demo-0.1.0-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize(
+    ("project_name", "answers", "package"),
+    [
+        ("A-.b", {}, "a_b"),
+        ("a__b", {}, "a_b"),
+        ("a_-b", {"package_name": "a__b"}, "a__b"),
+        ("a-b", {"package_name": "a__b"}, "a__b"),
+        ("2fast", {}, "_2fast"),
+    ],
+)
+def test_a_project_builds_under_any_name(
+    project_name: str, answers: dict[str, str], package: str, render: Callable[..., Project], tmp_path: Path
+) -> None:
+    project = render(project_name=project_name, **answers)
+    project.uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"))
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert f"{package}/__main__.py" in archive.namelist()
+        entry_points = archive.read(next(name for name in archive.namelist() if name.endswith("/entry_points.txt")))
+    assert f"{project_name} = {package}.__main__:main" in entry_points.decode().splitlines()
 
 
 def test_the_default_project_has_these_files(render: Callable[..., Project]) -> None:
