@@ -18,6 +18,7 @@ from typing import Any
 import copier
 import yaml
 from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 
 from tests.table import RELEASES, ROOT, TABLE
@@ -40,8 +41,8 @@ UV_PLATFORMS = {
 }
 
 
-def environment(platform: str) -> dict[str, str]:
-    """Return what PEP 508 markers are evaluated with on a platform, for the Python that runs the tests."""
+def environment(platform: str, python: str = PYTHON) -> dict[str, str]:
+    """Return what PEP 508 markers are evaluated with on a platform."""
     system, machine = SYSTEMS[platform]
     return {
         "sys_platform": system,
@@ -50,10 +51,13 @@ def environment(platform: str) -> dict[str, str]:
         "os_name": "nt" if system == "win32" else "posix",
         "platform_python_implementation": "CPython",
         "implementation_name": "cpython",
-        "python_version": PYTHON,
-        "python_full_version": f"{PYTHON}.0",
+        "python_version": python,
+        "python_full_version": f"{python}.0",
         "extra": "",
     }
+
+
+marker = cache(Marker)
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,16 @@ class Locked:
     index: str
     wheels: tuple[str, ...]
 
-    def wheel(self, platform: str) -> str:
-        """Return the name of the file that this platform installs with the Python that runs the tests."""
+    def wheel(self, platform: str, python: str = PYTHON) -> str:
+        """Return the name of the file that a Python installs on a platform."""
         machine = SYSTEMS[platform][1].lower()
         system = {"linux": "linux", "macos": "macosx", "windows": "win"}[platform.split("-")[0]]
         for name in self.wheels:
             for tag in parse_wheel_filename(name)[3]:
                 fits = tag.platform == "any" or (system in tag.platform and tag.platform.endswith(machine))
-                if fits and tag.interpreter in (f"cp{PYTHON.replace('.', '')}", "py3"):
+                if fits and tag.interpreter in (f"cp{python.replace('.', '')}", "py3"):
                     return name
-        raise LookupError(f"no wheel for {platform} among {self.wheels}")
+        raise LookupError(f"no wheel for Python {python} on {platform} among {self.wheels}")
 
 
 @cache
@@ -118,6 +122,11 @@ class Project:
     def pyproject(self) -> dict[str, Any]:
         return tomllib.loads((self.path / "pyproject.toml").read_text())
 
+    @property
+    def pythons(self) -> list[str]:
+        """The Pythons that the project says it runs on."""
+        return list(SpecifierSet(self.pyproject["project"]["requires-python"]).filter(f"3.{n}" for n in range(7, 20)))
+
     def resolve_with(self, replica: str) -> None:
         """Put the replica in the place of PyTorch's index."""
         file = self.path / "pyproject.toml"
@@ -150,7 +159,7 @@ class Project:
             self._exported[backend] = tomllib.loads(self.uv("export", *options, *self.groups(backend)))["packages"]
         return self._exported[backend]
 
-    def locked(self, backend: str, platform: str) -> dict[str, Locked]:
+    def locked(self, backend: str, platform: str, python: str = PYTHON) -> dict[str, Locked]:
         """Return what a backend installs on a platform: names and packages."""
         return {
             package["name"]: Locked(
@@ -162,7 +171,7 @@ class Project:
                 ),
             )
             for package in self.exported(backend)
-            if Marker(package.get("marker", "python_version >= '3'")).evaluate(environment(platform))
+            if "marker" not in package or marker(package["marker"]).evaluate(environment(platform, python))
         }
 
     def synced(self, backend: str, platform: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from packaging.markers import Marker
 
-from tests.project import PYPI, Project, environment
+from tests.project import PYPI, PYTHON, Project, environment
 from tests.table import (
     COMPANIONS,
     PLATFORMS,
@@ -109,22 +109,25 @@ def assert_installs(project: Project, backend: str, platform: str, replica: str,
     """Check all that uv would install for a backend on a platform."""
     release = project.answers["torch"]
     built = build(release, backend, platform)
-    locked = project.locked(backend, platform)
 
-    # torch and its companions: the version, the local part, the index and a file that fits
+    # torch and its companions, for every Python: the version, the local part, the index and a file that fits
+    by_python = {python: project.locked(backend, platform, python) for python in project.pythons}
+    assert project.answers["python"] == next(iter(by_python))
     for package in ("torch", *project.answers["companions"]):
         origin = home(release, package)
         version = versions(release, package)[-1]
         if on_pypi(origin, platform) == built and not mirrored:
-            assert locked[package].index == PYPI
+            index = PYPI
         else:
-            assert locked[package].index == f"{replica}/{built}"
+            index = f"{replica}/{built}"
             if package not in plain(origin, platform):
                 version += f"+{built}"
-        assert locked[package].version == version
-        assert locked[package].wheel(platform).startswith(f"{package}-{version}-")
+        for python, packages in by_python.items():
+            assert (packages[package].version, packages[package].index) == (version, index)
+            assert packages[package].wheel(platform, python).startswith(f"{package}-{version}-")
 
     # CUDA packages and triton: where they belong, of the right CUDA, and nowhere else
+    locked = by_python[PYTHON]
     cuda = {package for package in locked if package.startswith(("nvidia-", "cuda-"))}
     linux, major = platform.startswith("linux"), built[2:4]
     if linux and built.startswith("cu") and (platform == "linux-x86_64" or int(major) >= 13):
