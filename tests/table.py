@@ -31,9 +31,9 @@ def on_pypi(release: str, platform: str) -> str:
     return next(word.removesuffix("*") for word in row.split() if word.endswith("*"))
 
 
-def pythons(release: str, platform: str) -> list[str]:
-    """Return the Pythons that have wheels on a platform."""
-    more = RELEASES[release].get("more_python", {}).get(platform, "")
+def pythons(release: str, platform: str, package: str = "torch") -> list[str]:
+    """Return the Pythons that have wheels of a package on a platform."""
+    more = "" if package in COMPANIONS else RELEASES[release].get("more_python", {}).get(platform, "")
     return words(f"{RELEASES[release]['python']} {more}")
 
 

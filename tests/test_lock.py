@@ -26,6 +26,7 @@ from tests.table import (
     home,
     on_pypi,
     plain,
+    pythons,
     triton,
     versions,
 )
@@ -75,6 +76,11 @@ def variants() -> Iterator[dict[str, Any]]:
             "companions": loadable(release, *names),
             "torch_index": "mirror",
         }
+        # The platforms that have more Pythons than the others, where torch is alone and where it is not
+        for platform in RELEASES[release].get("more_python", {}):
+            yield {"torch": release, "platforms": [platform]}
+            yield {"torch": release, "platforms": [platform], "companions": ["torchvision"]}
+            yield {"torch": release, "platforms": [platform], "companions": ["torchaudio"]}
     # Every set of platforms, in both shapes, for the releases between which PyPI's builds change
     for release in (NEWEST, "2.14", "2.10"):
         for platforms in chain.from_iterable(combinations(EVERYWHERE, size) for size in range(1, len(EVERYWHERE))):
@@ -99,6 +105,7 @@ def test_every_platform_gets_its_build(answers: dict[str, Any], render: Callable
     mirrored = "torch_index" in answers
     project = rendered(render, answers, replica)
     assert_markers(project)
+    assert_pythons(project)
     project.uv("lock")
     for backend in project.backends:
         for platform in project.answers["platforms"]:
@@ -112,7 +119,6 @@ def assert_installs(project: Project, backend: str, platform: str, replica: str,
 
     # torch and its companions, for every Python: the version, the local part, the index and a file that fits
     by_python = {python: project.locked(backend, platform, python) for python in project.pythons}
-    assert project.answers["python"] == next(iter(by_python))
     for package in ("torch", *project.answers["companions"]):
         origin = home(release, package)
         version = versions(release, package)[-1]
@@ -146,6 +152,17 @@ def assert_installs(project: Project, backend: str, platform: str, replica: str,
 
     # And uv, asked to install it there, takes just that
     assert project.synced(backend, platform) == {package: each.version for package, each in locked.items()}
+
+
+def assert_pythons(project: Project) -> None:
+    """Check that the project takes the Pythons for which every platform has every package, and no others."""
+    release = project.answers["torch"]
+    everywhere = [
+        set(pythons(home(release, package), platform, package))
+        for package in ("torch", *project.answers["companions"])
+        for platform in project.answers["platforms"]
+    ]
+    assert set(project.pythons) == set.intersection(*everywhere)
 
 
 def assert_markers(project: Project) -> None:

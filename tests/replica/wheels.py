@@ -66,7 +66,7 @@ def published(backend: str) -> Iterator[Wheel]:
                 third_party = package not in ("torch", *COMPANIONS)
                 local = "" if third_party or package in plain(release, platform) else f"+{backend}"
                 for version in triton_versions(release) if third_party else versions(release, package):
-                    for python in pythons(release, platform):
+                    for python in pythons(release, platform, package):
                         abi = f"cp{python.replace('.', '')}"
                         tag = f"{abi}-{abi}-{platform_tag(release, platform)}"
                         yield Wheel(backend, package, version, local, tag, release)
