@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 from tests.project import PYPI, PYTHON, Project, environment
 from tests.table import (
@@ -250,3 +251,17 @@ def test_no_project_takes_the_name_of_a_package_that_it_locks(
     locked = {package["name"] for package in tomllib.loads((project.path / "uv.lock").read_text())["package"]}
     reserved = yaml.safe_load((ROOT / "includes" / "reserved.yml").read_text())
     assert locked - {"demo"} <= set(reserved["package that the project uses"].split())
+
+
+@pytest.mark.parametrize(
+    ("tracker", "python"), [("tensorboard", "3.8"), ("wandb", "3.8"), ("trackio", "3.10"), ("mlflow", "3.10")]
+)
+@pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
+def test_trackers_lock_from_the_oldest_python_on(
+    tracker: str, python: str, resolution: str, render: Callable[..., Project]
+) -> None:
+    project = render(torch="2.4", python=python, tracker=tracker)
+    project.uv("lock", "--resolution", resolution)
+    locked = project.locked("cu121", "linux-x86_64", python)
+    (floor,) = (line for line in project.pyproject["project"]["dependencies"] if line.startswith(tracker))
+    assert locked[tracker].version in Requirement(floor).specifier

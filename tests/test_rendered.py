@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from tests.project import Project
 from tests.table import PLATFORMS, versions
@@ -120,6 +121,15 @@ def test_free_text_breaks_nothing(answers: dict[str, Any], text: str, render: Ca
 
 def render_once(answers: dict[str, Any], folder: Path) -> Project:
     return Project.render(folder / "plain", project_name="demo", **answers)
+
+
+@pytest.mark.parametrize("answers", list(ANSWERS.values()), ids=list(ANSWERS))
+def test_every_dependency_has_a_lower_bound(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    pyproject = render(**answers).pyproject
+    groups = [pyproject["project"]["dependencies"], *pyproject["dependency-groups"].values()]
+    for requirement in (Requirement(line) for group in groups for line in group):
+        bounds = {clause.operator for clause in requirement.specifier}
+        assert bounds & {">=", "~="} or "triton" in requirement.name, "torch says which triton"
 
 
 def test_a_hostile_project_still_builds(render: Callable[..., Project], tmp_path: Path) -> None:
