@@ -11,9 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import parse_wheel_filename
 
-from tests.replica import JSON, wheels
-from tests.table import BACKENDS, RELEASES, versions
+from tests.replica import JSON, pypi, wheels
+from tests.table import BACKENDS, COMPANIONS, RELEASES, versions
 
 
 def get(url: str, accept: str = "*/*") -> bytes:
@@ -33,6 +34,21 @@ def test_names_carry_the_local_version_where_the_real_ones_do(replica: str) -> N
     assert "torch-2.15.0-cp314-cp314-macosx_14_0_arm64.whl" in names
     assert "torch-2.4.1-cp38-cp38-linux_aarch64.whl" in names
     assert "torch-2.4.1+cpu-cp38-cp38-win_amd64.whl" in names
+
+
+@pytest.mark.parametrize("package", COMPANIONS)
+def test_companions_have_the_tags_of_pypi(package: str) -> None:
+    ours = {(wheel.version, wheel.tag.rsplit("-", 1)[0]) for wheel in wheels.packages("cpu")[package] if wheel.release}
+    known = {version for version, _ in ours}
+    theirs = {
+        (str(version), f"{tag.interpreter}-{tag.abi}")
+        for name in pypi.links(pypi.PYPI, package)
+        if name.endswith(".whl")
+        for _, version, _, tags in [parse_wheel_filename(name)]
+        for tag in tags
+        if str(version) in known and not tag.abi.endswith("t")
+    }
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "torchaudio", "triton-rocm", "numpy"])

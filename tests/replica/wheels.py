@@ -66,10 +66,18 @@ def published(backend: str) -> Iterator[Wheel]:
                 third_party = package not in ("torch", *COMPANIONS)
                 local = "" if third_party or package in plain(release, platform) else f"+{backend}"
                 for version in triton_versions(release) if third_party else versions(release, package):
-                    for python in pythons(release, platform, package):
-                        abi = f"cp{python.replace('.', '')}"
-                        tag = f"{abi}-{abi}-{platform_tag(release, platform)}"
-                        yield Wheel(backend, package, version, local, tag, release)
+                    for tag in python_tags(release, platform, package, version):
+                        yield Wheel(
+                            backend, package, version, local, f"{tag}-{platform_tag(release, platform)}", release
+                        )
+
+
+def python_tags(release: str, platform: str, package: str, version: str) -> list[str]:
+    """Return the Python and ABI tags of a version: one of each Python, or py3-none where PyPI has that."""
+    if package in COMPANIONS and f"{package}-{version}-py3-none-" in " ".join(pypi.links(pypi.PYPI, package)):
+        return ["py3-none"]
+    numbers = (python.replace(".", "") for python in pythons(release, platform, package))
+    return [f"cp{number}-cp{number}" for number in numbers]
 
 
 def platform_tag(release: str, platform: str) -> str:
