@@ -244,6 +244,12 @@ def test_the_label_of_the_default_backend() -> None:
     assert choices("backend", torch="2.14", platforms=["linux-aarch64"])["cu126"][0].endswith("Ampere to Hopper")
 
 
+def test_labels_name_gpus_only_where_they_are_known() -> None:
+    labels = {release: choices("backend", torch=release, platforms=["linux-aarch64"]) for release in ("2.11", "2.6")}
+    assert labels["2.11"]["cu128"][0].endswith(" - driver 525 or newer - Ampere to Blackwell")
+    assert labels["2.6"]["cu126"][0].endswith(" - driver 525 or newer")
+
+
 def choices(name: str, **answers: Any) -> dict[str, tuple[str, str]]:
     """Return what a question offers a person: labels and refusals by value."""
     seen: dict[str, tuple[str, str]] = {}
