@@ -240,8 +240,18 @@ def test_labels_say_what_to_choose_by(release: str) -> None:
 
 def test_the_label_of_the_default_backend() -> None:
     labels = choices("backend", torch="2.15", platforms=list(PLATFORMS))
-    assert labels["cu132"] == ("CUDA 13.2 - driver 580 or newer - Turing to Blackwell", "")
+    assert labels["cu132"] == ("CUDA 13.2 - driver 580 or newer - Turing to Blackwell - CPU on Windows x86_64", "")
     assert choices("backend", torch="2.14", platforms=["linux-aarch64"])["cu126"][0].endswith("Ampere to Hopper")
+
+
+@pytest.mark.parametrize("question", ["backend", "other_backends"])
+def test_labels_say_where_a_backend_comes_down_to_the_cpu(question: str) -> None:
+    given = {"backend": "cu130"} if question == "other_backends" else {}
+    labels = choices(question, torch="2.14", platforms=list(PLATFORMS), **given)
+    assert labels["cu126"][0].endswith(" - Maxwell to Hopper")
+    assert labels["xpu"][0] == "XPU - Intel GPUs - CPU on Linux aarch64, Windows x86_64"
+    assert labels["cpu"][0] == "CPU"
+    assert choices(question, torch="2.14", platforms=["linux-x86_64"], **given)["xpu"][0] == "XPU - Intel GPUs"
 
 
 def test_labels_name_gpus_only_where_they_are_known() -> None:
