@@ -2,7 +2,7 @@
 
 The replica and the template share builds.yml, so a wrong fact in it would agree with itself. This is where it would not.
 
-    python -m tests.live
+    uvx nox -s builds
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from packaging.version import Version
+
 from tests.replica import pypi
+from tests.replica.wheels import triton_versions
 from tests.table import (
     BACKENDS,
     COMPANIONS,
@@ -26,10 +29,12 @@ from tests.table import (
     on_pypi,
     plain,
     pythons,
+    triton,
     versions,
     words,
 )
 
+PACKAGES = ("torch", *COMPANIONS)
 WHEEL = re.compile(
     r"(?P<package>\w+)-(?P<version>[\d.]+)(\+(?P<local>[\w.]+))?-(?P<python>cp\d+|py3)-(?P<abi>\w+)-(?P<tag>\S+)\.whl"
 )
@@ -52,58 +57,54 @@ def wheels(index: str, package: str) -> list[tuple[re.Match[str], str, str]]:
     ]
 
 
-def minor(version: str) -> int:
-    """Return the minor of torch 2, or -1 for an older torch."""
-    major, minor, *_ = version.split(".")
-    return int(minor) if major == "2" else -1
-
-
 def compare_pypi(index: str = pypi.PYPI) -> Iterator[str]:
     """Yield each difference between PyPI and the table."""
-    torch = wheels(index, "torch")
-    oldest = minor(list(RELEASES)[-1])
-    live = {wheel["version"] for wheel, _, _ in torch if minor(wheel["version"]) >= oldest}
-    known = {patch for release in RELEASES for patch in versions(release, "torch")}
-    yield from (f"torch {version} is on PyPI, but not in builds.yml" for version in sorted(live - known))
-    yield from (f"torch {version} is in builds.yml, but not on PyPI" for version in sorted(known - live))
-
-    for release in RELEASES:
-        last = versions(release, "torch")[-1]
-        of_last = [(wheel, platform) for wheel, platform, _ in torch if wheel["version"] == last]
-        for platform in PLATFORMS:
-            found = {f"3.{wheel['python'][3:]}" for wheel, where in of_last if where == platform}
-            if found != set(pythons(release, platform)):
-                yield f"torch {last} has wheels for Python {sorted(found)} on {platform}, not {pythons(release, platform)}"
-        macos = [match["macos"] for wheel, _ in of_last if (match := re.search(TAGS["macos-arm64"], wheel["tag"]))]
-        newest = max(macos, key=lambda tag: int(tag.split("_")[0])).replace("_", ".")
-        if newest != RELEASES[release]["macos"]:
-            yield f"torch {last} needs macOS {newest}, not {RELEASES[release]['macos']}"
-
-    questions = [
-        (index, package, release, platform)
-        for release in RELEASES
-        for package in ("torch", *COMPANIONS)
-        for platform in PLATFORMS
-    ]
+    for package in PACKAGES:
+        live = {wheel["version"] for wheel, _, _ in wheels(index, package)}
+        known = {version for release in RELEASES for version in versions(release, package)}
+        oldest = min(map(Version, known))
+        new = sorted(version for version in live - known if Version(version) > oldest)
+        yield from (f"{package} {version} is on PyPI, but not in builds.yml" for version in new)
+        yield from (f"{package} {version} is in builds.yml, but not on PyPI" for version in sorted(known - live))
     with ThreadPoolExecutor(8) as pool:
-        for differences in pool.map(lambda question: list(compare_build(*question)), questions):
+        for differences in pool.map(lambda pair: list(compare_release(index, *pair)), homes()):
             yield from differences
 
 
-def compare_build(index: str, package: str, release: str, platform: str) -> Iterator[str]:
-    """Yield the difference, if any, between the build that PyPI carries for a platform and the one of the table."""
+def homes() -> list[tuple[str, str]]:
+    """Return each release with each of the packages that were built with it."""
+    return [(release, package) for release in RELEASES for package in PACKAGES if home(release, package) == release]
+
+
+def compare_release(index: str, release: str, package: str) -> Iterator[str]:
+    """Yield each difference between PyPI and the table in the last version of a package that belongs to a release."""
     version = versions(release, package)[-1]
-    urls = [url for wheel, where, url in wheels(index, package) if (wheel["version"], where) == (version, platform)]
-    if not urls:
-        yield f"{package} {version} has no wheel for {platform} on PyPI"
-        return
-    with zipfile.ZipFile(io.BufferedReader(pypi.RangeFile(urls[0]), 1 << 16)) as archive:
+    found = [(wheel, platform, url) for wheel, platform, url in wheels(index, package) if wheel["version"] == version]
+    if not found:
+        return  # a version that is not there is a difference already
+    for platform in PLATFORMS:
+        urls = {wheel["python"]: url for wheel, where, url in found if where == platform}
+        known = pythons(release, platform, package)
+        live = [python for python in known if "py3" in urls] or [f"3.{tag[3:]}" for tag in urls]
+        if set(live) != set(known):
+            listed = " ".join(["Python", *sorted(live, key=Version)]) if live else "no Python"
+            yield f"{package} {version} has wheels for {listed} on {platform}, not {' '.join(known)}"
+        for url in list(urls.values())[:1]:
+            if (build := build_of(package, url)) != on_pypi(release, platform):
+                yield f"PyPI's {package} {version} for {platform} is the {build} build, not {on_pypi(release, platform)}"
+    macos = [match["macos"] for wheel, _, _ in found if (match := re.search(TAGS["macos-arm64"], wheel["tag"]))]
+    newest = max((tag.replace("_", ".") for tag in macos), key=Version, default="")
+    if package == "torch" and newest != RELEASES[release]["macos"]:
+        yield f"torch {version} needs macOS {newest}, not {RELEASES[release]['macos']}"
+
+
+def build_of(package: str, url: str) -> str:
+    """Return the backend of a wheel, which PyPI's do not have in their names."""
+    with zipfile.ZipFile(io.BufferedReader(pypi.RangeFile(url), 1 << 16)) as archive:
         text = archive.read(f"{package}/version.py").decode()
     local = re.search(r"^__version__\b.*'[\d.]+\+?(.*)'", text, re.MULTILINE)
-    assert local, f"no version in {urls[0]}"
-    build = local[1] or "cpu"
-    if build != (expected := on_pypi(home(release, package), platform)):
-        yield f"PyPI's {package} {version} for {platform} is the {build} build, not {expected}"
+    assert local, f"no version in {url}"
+    return local[1] or "cpu"
 
 
 def compare_index(index: str = TABLE["index"]) -> Iterator[str]:
@@ -113,23 +114,57 @@ def compare_index(index: str = TABLE["index"]) -> Iterator[str]:
         OSError: The index cannot be reached.
     """
     pypi.links(f"{index}/cpu", "torch")  # a backend that is gone is a difference; an index that is gone is an error
+    yield from new_builds(index)
     for backend in BACKENDS:
-        try:
-            found = wheels(f"{index}/{backend}", "torch")
-        except OSError as error:
-            yield f"{backend} is gone from the index: {error}"
-            continue
-        live = {(wheel["version"].rsplit(".", 1)[0], platform, wheel["local"] or "") for wheel, platform, _ in found}
-        for release in RELEASES:
-            for platform in PLATFORMS:
-                local = "" if "torch" in plain(release, platform) else backend
-                there, known = (release, platform, local) in live, backend in builds(release, platform)
-                if there and not known and backend not in words(RELEASES[release].get("left_out", "")):
-                    yield f"torch {release} has a {backend} build for {platform}, which is new"
-                elif known and not there:
-                    yield f"torch {release} has no {backend} build for {platform}: it is missing, or gone"
-        for release in sorted({release for release, _, _ in live if minor(release) > minor(next(iter(RELEASES)))}):
+        tritons = dict.fromkeys(filter(None, (triton(release, backend) for release in RELEASES)))
+        for package in (*PACKAGES, *tritons):
+            yield from compare_backend(index, backend, package)
+
+
+def new_builds(index: str) -> Iterator[str]:
+    """Yield each release and each backend that the table does not have, from the list of all the wheels of torch."""
+    try:
+        found = wheels(index, "torch")
+    except OSError as error:
+        yield f"{index}/torch/ cannot be read ({error}), so nothing says whether there are new backends"
+        return
+    newest, *_, oldest = map(Version, RELEASES)
+    listed = {(Version(wheel["version"].rsplit(".", 1)[0]), wheel["local"] or "cpu") for wheel, _, _ in found}
+    for release, backend in sorted(listed):
+        known = backend in BACKENDS or backend in left_out(str(release)) or not re.fullmatch(r"[a-z]+[\d.]*", backend)
+        if release > newest or (release >= oldest and not known):
             yield f"torch {release} has a {backend} build, which is new"
+
+
+def left_out(release: str) -> list[str]:
+    """Return the backends that a release has, but the table leaves out."""
+    return words(RELEASES.get(release, {}).get("left_out", ""))
+
+
+def compare_backend(index: str, backend: str, package: str) -> Iterator[str]:
+    """Yield each difference between the index of one backend and the table, in the last version for each release."""
+    ours = package in PACKAGES
+    rows = [
+        (release, platform)
+        for release in RELEASES
+        for platform in PLATFORMS
+        if home(release, package) == release and (ours or package == triton(release, backend))
+    ]
+    try:
+        found = wheels(f"{index}/{backend}", package)
+    except OSError as error:
+        if any(backend in builds(*row) for row in rows):
+            yield f"{package} is gone from the index of {backend}: {error}"
+        return
+    live = {(wheel["version"], platform, wheel["local"] or "") for wheel, platform, _ in found}
+    for release, platform in rows:
+        version = (versions(release, package) if ours else triton_versions(release))[-1]
+        local = backend if ours and package not in plain(release, platform) else ""
+        there, known = (version, platform, local) in live, backend in builds(release, platform)
+        if known and not there:
+            yield f"{package} {version} has no {backend} build for {platform}: it is missing, or gone"
+        elif there and not known and ours and backend not in left_out(release):  # a triton may be another release's
+            yield f"{package} {version} has a {backend} build for {platform}, which is new"
 
 
 def main() -> int:

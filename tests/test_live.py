@@ -1,11 +1,90 @@
-"""The comparison with live indexes finds what is missing, gone or new. The replica plays PyTorch's index."""
+"""The comparison with live indexes finds what is missing, gone or new. Stand-ins play PyPI and PyTorch's index."""
 
 from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from tests import live
-from tests.table import BACKENDS, RELEASES
+from tests.replica.wheels import platform_tag, python_tags
+from tests.table import BACKENDS, PLATFORMS, RELEASES, on_pypi, versions
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Serves a folder, and parts of its files."""
+
+    def do_GET(self) -> None:
+        if span := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            self.send_response(206)
+            self.end_headers()
+            self.wfile.write(Path(self.translate_path(self.path)).read_bytes()[int(span[1]) : int(span[2]) + 1])
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet: pytest shows what fails."""
+
+
+@pytest.fixture
+def pypi(tmp_path: Path) -> Iterator[str]:
+    """An index that has of PyPI's what the table says, as files in a folder."""
+    for release, package in live.homes():
+        for version in versions(release, package):
+            for platform in PLATFORMS:
+                for tag in python_tags(release, platform, package, version):
+                    name = f"{package}-{version}-{tag}-{platform_tag(release, platform)}.whl"
+                    add_wheel(tmp_path, name, on_pypi(release, platform))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=tmp_path))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def add_wheel(folder: Path, name: str, backend: str) -> None:
+    package, version, *_ = name.split("-")
+    (folder / package).mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / package / name, "w") as archive:
+        archive.writestr(f"{package}/version.py", f"__version__ = '{version}+{backend}'\n")
+
+
+def test_pypi_like_the_table_has_no_difference(pypi: str, tmp_path: Path) -> None:
+    add_wheel(tmp_path, "torch-2.3.1-cp311-cp311-win_amd64.whl", "cpu")  # older than the table
+    add_wheel(tmp_path, "torch-2.14.1-cp314-cp314t-win_amd64.whl", "cpu")  # a Python without a GIL
+    assert list(live.compare_pypi(pypi)) == []
+
+
+def test_each_difference_of_pypi_is_found(pypi: str, tmp_path: Path) -> None:
+    def gone(pattern: str) -> None:
+        paths = list(tmp_path.rglob(pattern))
+        assert paths
+        for path in paths:
+            path.unlink()
+
+    add_wheel(tmp_path, "torch-2.14.2-cp311-cp311-win_amd64.whl", "cpu")
+    gone("torch-2.13.0-*")
+    gone("torch-2.12.1-cp314-*-win_amd64.whl")
+    add_wheel(tmp_path, "torch-2.11.0-cp314-cp314-macosx_15_0_arm64.whl", "cpu")
+    add_wheel(tmp_path, "torchvision-0.30.0-py3-none-win_amd64.whl", "cpu")
+    gone("torchaudio-2.8.0-*-manylinux_2_28_aarch64.whl")
+    for path in tmp_path.rglob("torchvision-0.25.0-*_x86_64.whl"):
+        add_wheel(tmp_path, path.name, "cu130")
+    assert sorted(live.compare_pypi(pypi)) == [
+        "PyPI's torchvision 0.25.0 for linux-x86_64 is the cu130 build, not cu128",
+        "torch 2.11.0 needs macOS 15.0, not 11.0",
+        "torch 2.12.1 has wheels for Python 3.10 3.11 3.12 3.13 on windows-x86_64, not 3.10 3.11 3.12 3.13 3.14",
+        "torch 2.13.0 is in builds.yml, but not on PyPI",
+        "torch 2.14.2 is on PyPI, but not in builds.yml",
+        "torchaudio 2.8.0 has wheels for no Python on linux-aarch64, not 3.9 3.10 3.11 3.12 3.13",
+        "torchvision 0.30.0 is on PyPI, but not in builds.yml",
+    ]
 
 
 def test_an_index_like_the_table_has_no_difference(replica: str) -> None:
@@ -13,33 +92,57 @@ def test_an_index_like_the_table_has_no_difference(replica: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "platform", "row", "difference"),
+    ("release", "platform", "row", "differences"),
     [
         (
             "2.14",
             "linux-x86_64",
             "cu132 cu130* cu126 rocm7.2 cpu",
-            "torch 2.14 has a xpu build for linux-x86_64, which is new",
+            [
+                "torch 2.14.1 has a xpu build for linux-x86_64, which is new",
+                "torchvision 0.29.1 has a xpu build for linux-x86_64, which is new",
+            ],
         ),
         (
             "2.8",
-            "linux-aarch64",
-            "cu129 cu118 cpu*",
-            "torch 2.8 has no cu118 build for linux-aarch64: it is missing, or gone",
+            "linux-x86_64",
+            "cu129 cu128* cu126 rocm6.4 rocm6.3 rocm6.2 xpu cpu",
+            [
+                "torch 2.8.0 has no rocm6.2 build for linux-x86_64: it is missing, or gone",
+                "torchvision 0.23.0 has no rocm6.2 build for linux-x86_64: it is missing, or gone",
+                "torchaudio 2.8.0 has no rocm6.2 build for linux-x86_64: it is missing, or gone",
+                "pytorch-triton-rocm 3.4.0 has no rocm6.2 build for linux-x86_64: it is missing, or gone",
+            ],
         ),
     ],
 )
 def test_a_build_that_is_new_or_missing_is_a_difference(
-    release: str, platform: str, row: str, difference: str, replica: str, monkeypatch: pytest.MonkeyPatch
+    release: str, platform: str, row: str, differences: list[str], replica: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(live.compare_index(replica))  # let the replica read the table as it is
     monkeypatch.setitem(RELEASES[release]["platforms"], platform, row)
-    assert list(live.compare_index(replica)) == [difference]
+    assert list(live.compare_index(replica)) == differences
+
+
+def test_a_backend_or_a_release_that_is_new_is_a_difference(replica: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(live.compare_index(replica))  # let the replica read the table as it is
+    monkeypatch.setattr(live, "BACKENDS", [name for name in BACKENDS if name != "cu129"])
+    newest = next(iter(RELEASES))
+    monkeypatch.setattr(live, "RELEASES", {name: entry for name, entry in RELEASES.items() if name != newest})
+    assert list(live.new_builds(replica)) == [
+        "torch 2.8 has a cu129 build, which is new",
+        f"torch {newest} has a cpu build, which is new",
+        f"torch {newest} has a cu132 build, which is new",
+    ]
 
 
 def test_a_backend_that_is_gone_is_a_difference(replica: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "BACKENDS", [*BACKENDS, "cu999"])
-    assert [text for text in live.compare_index(replica) if text.startswith("cu999 is gone")]
+    monkeypatch.setitem(RELEASES["2.14"]["platforms"], "linux-x86_64", "cu999 cu132 cu130* cu126 rocm7.2 xpu cpu")
+    gone = [text for text in live.compare_index(replica) if "cu999" in text]
+    assert gone == [
+        f"{name} is gone from the index of cu999: HTTP Error 404: Not Found" for name in ("torch", "torchvision")
+    ]
 
 
 def test_an_index_out_of_reach_is_skipped_in_so_many_words(

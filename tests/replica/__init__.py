@@ -34,14 +34,18 @@ def replica() -> Iterator[str]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /whl/<backend>/<package>/, /whl/<backend>/<file> and /whl/<backend>/<file>.metadata."""
+    """Answers /whl/<package>/, /whl/<backend>/<package>/, /whl/<backend>/<file> and /whl/<backend>/<file>.metadata."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         match unquote(self.path).split("/")[1:]:
-            case ["whl", backend, package, ""] if package in found(backend):
-                self.page(backend, package)
+            case ["whl", package, ""] if listed := [
+                wheel for name in BACKENDS for wheel in found(name).get(package, [])
+            ]:
+                self.page(package, listed)
+            case ["whl", backend, package, ""] if listed := found(backend).get(package, []):
+                self.page(package, listed)
             case ["whl", backend, name] if wheel := file(backend, name.removesuffix(".metadata")):
                 self.reply(
                     wheels.metadata(wheel) if name.endswith(".metadata") else wheels.body(wheel),
@@ -52,13 +56,12 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def page(self, backend: str, package: str) -> None:
-        listed = found(backend)[package]
+    def page(self, package: str, listed: list[wheels.Wheel]) -> None:
         if JSON in self.headers.get("Accept", ""):
             files = [
                 {
                     "filename": wheel.filename,
-                    "url": f"/whl/{backend}/{quote(wheel.filename)}",
+                    "url": f"/whl/{wheel.backend}/{quote(wheel.filename)}",
                     "hashes": {"sha256": wheels.digest(wheel)},
                     "requires-python": wheels.requires_python(wheel),
                     "core-metadata": True,
@@ -71,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(json.dumps(page).encode(), JSON)
         else:
             links = [
-                f'<a href="/whl/{backend}/{quote(wheel.filename)}#sha256={wheels.digest(wheel)}" data-core-metadata="true"'
+                f'<a href="/whl/{wheel.backend}/{quote(wheel.filename)}#sha256={wheels.digest(wheel)}" data-core-metadata="true"'
                 f' data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
                 f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
                 for wheel in listed

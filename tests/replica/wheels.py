@@ -103,6 +103,7 @@ def triton_version(pin: str) -> str:
     return specifier.version
 
 
+@cache
 def real_metadata(package: str, version: str) -> Message:
     """Return the core metadata of PyPI's wheel; it is the same text on every platform."""
     files = pypi.links(pypi.PYPI, package)
