@@ -7,13 +7,16 @@ import subprocess
 from pathlib import Path
 
 import copier
+import pytest
+import yaml
 
 from tests.project import Project, template
+from tests.table import RELEASES
 
 
-def git(folder: Path, *arguments: str) -> None:
+def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def commit(folder: Path, tag: str = "") -> None:
@@ -27,15 +30,24 @@ def append(path: Path, line: str) -> None:
     path.write_text(f"{path.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
 
 
-def test_an_update_keeps_what_the_user_did(tmp_path: Path) -> None:
-    source, demo = tmp_path / "template", tmp_path / "demo"
+def copied(folder: Path, **answers: object) -> tuple[Path, Path]:
+    """Release the template, and render a project from it: return both as Git repositories."""
+    source, demo = folder / "template", folder / "demo"
     shutil.copytree(template(), source)
     git(source, "init")
     commit(source, "1.0.0")
-    settings = copier.Settings()
-    copier.run_copy(str(source), demo, defaults=True, quiet=True, settings=settings)
+    copier.run_copy(str(source), demo, data=answers, defaults=True, quiet=True, settings=copier.Settings())
     git(demo, "init")
     commit(demo)
+    return source, demo
+
+
+def update(demo: Path, quiet: bool = True) -> None:
+    copier.run_update(demo, defaults=True, quiet=quiet, overwrite=True, settings=copier.Settings())
+
+
+def test_an_update_keeps_what_the_user_did(tmp_path: Path) -> None:
+    source, demo = copied(tmp_path)
 
     # The user edits, deletes and adds
     package = demo / "src" / "demo"
@@ -55,7 +67,7 @@ def test_an_update_keeps_what_the_user_did(tmp_path: Path) -> None:
     ):
         append(source / "template" / name, "# new")
     commit(source, "1.1.0")
-    copier.run_update(demo, defaults=True, quiet=True, overwrite=True, settings=settings)
+    update(demo)
 
     assert (demo / "pyproject.toml").read_text().endswith("# new\n")
     assert (demo / "README.md").read_text().endswith("Our own words.\n")
@@ -65,3 +77,24 @@ def test_an_update_keeps_what_the_user_did(tmp_path: Path) -> None:
     assert not (package / "model.py").exists()
     assert not (demo / "tests" / "test_train.py").exists()
     assert Project(demo).answers["_commit"] == "1.1.0"
+
+
+def test_the_message_after_an_update_says_what_is_in_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, demo = copied(tmp_path, other_backends=["cpu"])
+
+    # The template no longer offers the release of the project: Copier takes the default, without a word
+    newest, second, *_ = RELEASES
+    builds = yaml.safe_load((source / "builds.yml").read_text())
+    del builds["releases"][newest]
+    (source / "builds.yml").write_text(yaml.safe_dump(builds, sort_keys=False))
+    commit(source, "1.1.0")
+    capfd.readouterr()
+    update(demo, quiet=False)
+
+    answers = Project(demo).answers
+    assert answers["torch"] == second
+    message = capfd.readouterr().err
+    assert f"torch {second}, backend {answers['backend']} and cpu, Python {answers['python']} or newer" in message
+    commands = [line.strip() for line in message.splitlines() if line.startswith("    ")]
+    assert commands == ["git diff .copier-answers.yml", "uv lock", "uv sync"]
+    assert f"+torch: '{second}'" in git(demo, "diff", ".copier-answers.yml")
