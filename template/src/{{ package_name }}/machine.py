@@ -8,12 +8,15 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DENIED = "denied"
 QUOTA = "/sys/fs/cgroup/cpu.max"
-FILES = ("/.dockerenv", "/run/.containerenv", "/dev/kfd", "/dev/dri", QUOTA)
+RENDER = "/dev/dri/renderD128"
+FILES = ("/.dockerenv", "/run/.containerenv", "/dev/kfd", RENDER, QUOTA)
 SETTINGS = ("_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "HSA_OVERRIDE_GFX_VERSION", "OMP_NUM_THREADS")
 
 
@@ -28,6 +31,9 @@ class Machine:
     environ: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     compiler: bool = True
+    """Whether there is a C++ compiler, and Python.h for it."""
+    disk: int | None = None
+    """What can be written in this folder, in bytes."""
     driver: int | None = None
     """Newest CUDA that the NVIDIA driver runs, as 13020 for 13.2; None without a driver."""
     shared_memory: int | None = None
@@ -49,7 +55,9 @@ class Machine:
             cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
             environ=environ,
             files=files,
-            compiler=any(map(shutil.which, ("c++", "g++", "clang++", "cl"))),
+            compiler=any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+            and Path(sysconfig.get_path("include"), "Python.h").exists(),
+            disk=shutil.disk_usage(".").free if os.access(".", os.W_OK) else 0,
             driver=_driver(),
             shared_memory=_size(Path("/dev/shm")),
             translated=sys.platform == "darwin" and _translated(),
@@ -65,6 +73,8 @@ class Device:
     target: str = ""
     """Compute capability, as 9.0, or gfx target."""
     problem: str = ""
+    taken: float = 0.0
+    """Share of its memory that is not free, from 0 to 1."""
 
 
 @dataclass
@@ -105,10 +115,9 @@ class Torch:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip() if path.is_file() else ""
-    except OSError:
-        return ""
+    if not os.access(path, os.R_OK):
+        return DENIED
+    return path.read_text().strip() if path.is_file() else ""
 
 
 def _size(path: Path) -> int | None:
