@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +55,57 @@ def test_a_pipeline_has_the_smallest_backend_and_the_tools(
     (installed,) = installs(project, FILES[ci], "linux-x86_64")
     assert installed["torch"] == f"2.14.1+{build}"
     assert {"pytest", "ruff", "mypy", "demo"} <= installed.keys()
+
+
+SRUN = """#!/bin/sh
+echo "$@" > srun.txt
+[ -n "$CODE" ] && exit "$CODE"
+trap 'echo saved > saved.txt; exit 1' TERM
+touch started.txt
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.fixture
+def batch(render: Callable[..., Project]) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start the batch script of a project as Slurm would, with stand-ins of its commands."""
+    project = render(features=["slurm"])
+    commands = {"srun": SRUN, "scontrol": '#!/bin/sh\n[ "$1" = show ] && echo first || echo "$@" > scontrol.txt\n'}
+    for name, text in commands.items():
+        file = project.path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "first,second"}
+    path = f"{project.path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return lambda **env: subprocess.Popen(
+        ["bash", "slurm/train.sbatch", "--steps", "9"],
+        cwd=project.path,
+        env={**os.environ, **slurm, "PATH": path, **env},
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
+def test_a_batch_job_that_runs_out_of_time_is_queued_again(
+    batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    running, folder = batch(), tmp_path / "demo"
+    deadline = time.monotonic() + 30
+    while not (folder / "started.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGUSR1)
+    assert running.wait(30) == 0
+    assert (folder / "saved.txt").exists(), "the requeue waits for the checkpoint"
+    assert (folder / "scontrol.txt").read_text().split() == ["requeue", "7"]
+    command = (folder / "srun.txt").read_text()
+    assert "--nnodes 2" in command
+    assert "--rdzv-endpoint first:29500" in command
+    assert command.rstrip().endswith("-m demo train --steps 9")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_batch_job_that_ends_is_not(code: int, batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    assert batch(CODE=str(code)).wait(30) == code
+    assert not (tmp_path / "demo" / "scontrol.txt").exists()
