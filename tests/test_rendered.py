@@ -169,7 +169,7 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
             package / f"{name}.py"
             for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")
         ),
-        *(package / f"{name}.py" for name in ("device", "dist", "metrics", "doctor", "machine")),
+        *(package / f"{name}.py" for name in ("device", "dist", "evaluate", "metrics", "doctor", "machine")),
         *(tests / f"test_{name}.py" for name in ("checkpoint", "data", "device", "doctor", "main", "train")),
     }
 

@@ -39,12 +39,12 @@ def run(config: TrainConfig | EvaluateConfig | ExportConfig | DoctorConfig) -> i
         return doctor(config)
 
     # torch takes a second to import: not for --help, nor for a mistyped option
-    from . import checkpoint, train
+    from . import checkpoint, evaluate, train
 
     if isinstance(config, ExportConfig):
         checkpoint.export(config)
     elif isinstance(config, EvaluateConfig):
-        train.evaluate(config)
+        evaluate.evaluate(config)
     else:
         try:
             train.train(config)

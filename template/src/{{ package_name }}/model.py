@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 
 class Net(nn.Module):
@@ -33,3 +34,9 @@ class Net(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classify(self.features(images))
         return logits
+
+
+def network(dataset: TensorDataset) -> nn.Module:
+    """Return the network for the images and labels of a data set."""
+    images, labels = dataset.tensors
+    return Net(channels=images.shape[1], classes=int(labels.max()) + 1)
