@@ -195,7 +195,24 @@ def builds(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measure what the README quotes: rendering and locking, each beside its alternative."""
+    """Measure what the README quotes of rendering and locking, each beside its alternative."""
     install(session, "tests")
     for benchmark in ("lock.py", "render.py"):
         session.run("python", str(ROOT / "benchmarks" / benchmark), *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
+@nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
+def bench_train(session: nox.Session, torch: str, backend: str) -> None:
+    """Measure training an installed variant, beside the same by hand, by Lightning and by Accelerate.
+
+    `-- --tiny` tries what is for an accelerator, with sizes that say nothing of speed.
+    """
+    install(session, "tests")
+    options = [argument for argument in session.posargs if argument != "--replica"]
+    with installed(session, torch, backend):
+        # They lack torch: they take the one that is there. lightning 2.6.2 and 2.6.3 were malware
+        frameworks = ["accelerate>=1.15", "lightning>=2.6.4"]
+        session.run("uv", "pip", "install", "--python", ".venv", *frameworks, env=OWN, external=True)
+        benchmark = str(ROOT / "benchmarks" / "train.py")
+        session.run("uv", "run", "--no-sync", "python", benchmark, *options, env=OWN, external=True)

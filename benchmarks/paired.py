@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def environ() -> dict[str, str]:
+    """Give the environment of a user, whose Python keeps its bytecode."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def seconds(command: list[str], folder: Path) -> float:
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env=environ(), check=True, capture_output=True)
     return time.perf_counter() - start
 
 
