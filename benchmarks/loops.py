@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 DEVICE, _ = choose_device()
-ROUNDS = 15
+ROUNDS = 31
 
 
 @dataclass(frozen=True)
@@ -192,14 +192,14 @@ def interleaved(case: Case, loops: list[str]) -> dict[str, list[float]]:
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
-def digits(half: int = 30) -> Case:
+def digits(half: int = 20) -> Case:
     """Give what a rendered project trains by default, in fp32 everywhere."""
     return Case.of(Net, load_data(), half, precision="fp32")
 
 
 def small() -> Case:
     """Give a network so small that the loop's own cost shows."""
-    return Case.of(partial(Net, width=4), load_data(), half=300, precision="fp32", batch_size=16)
+    return Case.of(partial(Net, width=4), load_data(), half=200, precision="fp32", batch_size=16)
 
 
 def main() -> None:

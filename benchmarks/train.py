@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 NAMES = {"bare": "by hand", "project": "the project", "lightning": "Lightning", "accelerate": "Accelerate"}
 IMPORTS = {"bare": "torch", "project": "demo.train", "lightning": "torch, lightning", "accelerate": "torch, accelerate"}
 DEMO = [sys.executable, "-m", "demo"]
-PAIRS = 9
+PROCESSES = 5  # that are counted, of each kind
 
 Times = dict[str, list[float]]
 
@@ -70,7 +70,7 @@ def main() -> None:
     imports: Times = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for _ in range(PAIRS + 1):
+        for _ in range(PROCESSES + 1):
             for loop in NAMES:
                 taken, peak = first_step(loop, folder)
                 first[loop].append(taken)

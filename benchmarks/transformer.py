@@ -67,7 +67,7 @@ def main() -> None:
     case = Case.of(
         Transformer,
         (tokens(8 * BATCH), tokens(2)),
-        half=2 if TINY else 30,
+        half=2 if TINY else 20,
         batch_size=BATCH,
         precision="bf16",
         compile=True,

@@ -1,11 +1,15 @@
 """A rendered project that is installed trains on two hosts, one of which dies, and on two processes many times.
 
+It trains by the recipe of docs/fsdp2.md too.
+
 `nox -s train` renders and installs the project that PROJECT names.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +41,32 @@ def backward(here):
 
 with world("cpu") as here:
     backward(here)
+"""
+
+# In fp64 and without dropout, so that sums in another order change nothing that counts
+EXACTLY = """
+import json, sys
+from functools import partial
+from pathlib import Path
+import torch
+from demo import train
+from demo.config import TrainConfig
+
+def load_data(load=train.load_data):
+    for dataset in (both := load()):
+        dataset.tensors = (dataset.tensors[0].double(), dataset.tensors[1])
+    return both
+
+class Run(train.Run):
+    def resume(self):
+        shared = [hasattr(p, "to_local") and p.to_local().numel() < p.numel() for p in self.model.parameters()]
+        print(f"shared out: {all(shared)}")
+        return super().resume()
+
+torch.set_default_dtype(torch.float64)
+train.Net, train.load_data, train.Run = partial(train.Net, dropout=0.0), load_data, Run
+settings = {"device": "cpu", "steps": 100, "batch_size": 48, "accumulate": 2}
+train.train(TrainConfig(**settings, save_every=50, eval_every=50, out=Path(sys.argv[1])))
 """
 
 
@@ -136,3 +166,49 @@ def test_a_hundred_runs_of_two_processes_end_cleanly() -> None:
             for rank in ("0", "1")
         ]
         assert [process.wait(300) for process in running] == [0, 0], f"run {run}"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with the change that docs/fsdp2.md describes."""
+    folder = tmp_path_factory.mktemp("recipe")
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+    shutil.copytree(PROJECT / "src", folder / "src")
+    page = Path(__file__).parents[1] / "docs" / "fsdp2.md"
+    (diff,) = re.findall(r"```diff\n(.*?)```", page.read_text(), re.DOTALL)
+    subprocess.run(["git", "apply", "--directory=src/demo"], cwd=folder, input=diff, text=True, check=True)
+    return folder
+
+
+def losses(project: Path, processes: int, out: Path) -> tuple[list[float], str]:
+    """Train exactly, and return the losses of the whole run and what this part of it printed."""
+    launcher = [PROJECT / ".venv/bin/torchrun", "--standalone", "--nproc-per-node", str(processes)]
+    script = out.parent / "exactly.py"
+    script.write_text(EXACTLY)
+    environ = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, script, out], env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record], done.stdout
+
+
+def test_a_network_that_is_shared_out_learns_as_a_whole_one(recipe: Path, tmp_path: Path) -> None:
+    whole, _ = losses(PROJECT, 2, tmp_path / "whole")
+    out = tmp_path / "shared"
+    shared, output = losses(recipe, 2, out)
+    assert output.count("shared out: True") == 2
+    assert shared[-1] < shared[0] / 2
+    assert shared == pytest.approx(whole, rel=1e-9)
+    for processes in (2, 1, 3):
+        (out / "step-00000100.pt").unlink()  # as if it had stopped after step 50
+        again, output = losses(recipe, processes, out)
+        assert "goes on from step 50" in output
+        assert again == pytest.approx(whole, rel=1e-9)
+    # Its checkpoints are those of any network
+    evaluate = [".venv/bin/python", "-m", "demo", "evaluate", "--device", "cpu", "--checkpoint", str(out)]
+    subprocess.run(evaluate, cwd=PROJECT, check=True)
+
+
+@pytest.mark.parametrize("command", ["ruff format --check", "ruff check", "mypy src"])
+def test_a_project_with_the_recipe_is_clean(command: str, recipe: Path) -> None:
+    program, *arguments = command.split()
+    subprocess.run([PROJECT / ".venv/bin" / program, *arguments], cwd=recipe, check=True)

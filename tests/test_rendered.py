@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from tests.project import Project
-from tests.table import PLATFORMS, versions
+from tests.table import PLATFORMS, ROOT, versions
 
 EVERYTHING = {
     "torch": "2.14",
@@ -246,6 +247,13 @@ def test_devices_are_found_with_what_the_release_has(torch: str, api: str, rende
     code = (render(torch=torch).path / "src/demo/device.py").read_text()
     assert api in code
     assert ("torch.accelerator" in code) == (torch == "2.7")
+
+
+@pytest.mark.parametrize("answers", [{}, EVERYTHING, {"torch": "2.6"}], ids=["default", "everything", "oldest"])
+def test_the_recipe_for_fsdp2_applies(answers: dict[str, Any], render: Callable[..., Project], tmp_path: Path) -> None:
+    (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "fsdp2.md").read_text(), re.DOTALL)
+    shutil.copytree(render(**answers).path / "src", tmp_path / "src")
+    subprocess.run(["git", "apply", "--directory=src/demo"], cwd=tmp_path, input=diff, text=True, check=True)
 
 
 DOCTOR = """

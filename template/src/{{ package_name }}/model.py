@@ -27,9 +27,10 @@ class Net(nn.Module):
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(2),
-            nn.Flatten(),
         )
-        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * width, classes))
+        self.classify = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * width, classes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classify(self.features(images))
