@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ def main() -> int:
     try:
         return run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
     except (UserError, OSError) as error:
-        if os.environ.get("RANK", "0") == "0" or type(error).__name__ == "DeviceError":
+        if not getattr(error, "said", False):
             print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

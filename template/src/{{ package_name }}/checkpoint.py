@@ -58,11 +58,13 @@ def load(path: Path) -> dict[str, Any]:
 
 def newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, without the best."""
-    return sorted(folder.glob("step-*.pt"), reverse=True)
+    return sorted(folder.glob("step-" + 8 * "[0-9]" + ".pt"), reverse=True)
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint of a run that is whole, or return None if it has none at all.
+
+    The best is the last resort: it may be older, but then it is all there is.
 
     Raises:
         UserError: It has some, and none is whole; or the folder cannot be made.
@@ -71,7 +73,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-    paths = newest_first(folder)
+    paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
     for path in paths:
         try:
             return load(path)
@@ -91,9 +93,10 @@ def load_best(path: Path) -> dict[str, Any]:
     return load(path / BEST if path.is_dir() else path)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints."""
-    for path in newest_first(folder)[keep:]:
+def prune(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest checkpoints up to a step; one beyond it could not be read."""
+    paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
+    for path in paths[keep:]:
         path.unlink()
 
 
@@ -111,8 +114,14 @@ def restore(model: nn.Module, saved: dict[str, Any]) -> None:
 
 def export(config: ExportConfig) -> None:
     """Write the weights of a checkpoint as safetensors."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     saved = load_best(config.checkpoint)
-    save_file(saved["model"], config.to, metadata={"step": str(saved["step"])})
+    # Weights that two layers share are written twice
+    weights = {name: weight.contiguous().clone() for name, weight in saved["model"].items()}
+    try:
+        save_file(weights, config.to, metadata={"step": str(saved["step"])})
+    except SafetensorError as error:
+        raise UserError(f"cannot write {config.to}: {error}") from error
     print(f"step {saved['step']} is in {config.to}")

@@ -22,6 +22,13 @@ from .config import UserError
 from .device import choose_device
 
 Result = TypeVar("Result")
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+]
+
+
+class _Said(UserError):
+    said = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class World:
         return values
 
     def on_main(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function in the main process; all get what it returns, or its UserError.
+        """Call a function in the main process; all get what it returns, or what went wrong.
 
         Only that process needs to have the disk.
         """
@@ -87,12 +94,12 @@ class World:
         if self.is_main:
             try:
                 outcome = [function(*arguments)]
-            except UserError as error:
+            except (UserError, OSError) as error:
                 outcome = [error]
         if self.size > 1:
             dist.broadcast_object_list(outcome)
-        if isinstance(outcome[0], UserError):
-            raise outcome[0]
+        if isinstance(outcome[0], Exception):
+            raise UserError(str(outcome[0])) if self.is_main else _Said(str(outcome[0]))
         result: Result = outcome[0]
         return result
 
@@ -110,14 +117,13 @@ def world(device_name: str) -> Iterator[World]:
     Raises:
         DeviceError: This process cannot have the device.
     """
-    if "LOCAL_RANK" not in os.environ:
+    if not {"RANK", "LOCAL_RANK"} <= os.environ.keys():
         yield World(*choose_device(device_name))
         return
     device, reason = choose_device(device_name, local_rank=int(os.environ["LOCAL_RANK"]))
     if device.type == "cpu":
         dist.init_process_group("gloo")
     else:
-        torch.get_device_module(device).set_device(device)
         backend = {"cuda": "nccl", "xpu": "xccl"}[device.type]
         dist.init_process_group(f"cpu:gloo,{device.type}:{backend}", device_id=device)
     try:
@@ -127,6 +133,7 @@ def world(device_name: str) -> Iterator[World]:
         raise
     finally:
         gc.collect()  # gloo aborts if a DDP model, which is in a reference cycle, outlives it
+        time.sleep(0.01)  # lets gloo's thread free its last tensor: torch 2.4 deadlocks else
         dist.destroy_process_group()
 
 
@@ -141,8 +148,8 @@ class Stop:
 def stop_signals() -> Iterator[Stop]:
     """Note SIGTERM, SIGINT and SIGUSR1, so that the run can end at a step.
 
-    A second signal ends it at once. torchrun passes on what its processes may have got
-    already, so one that comes within a second is not a second one.
+    A second signal does not wait for the step. torchrun passes on what its processes may have
+    got already, so one that comes within a second is not a second one.
     """
     stop, since = Stop(), 0.0
 
@@ -153,12 +160,15 @@ def stop_signals() -> Iterator[Stop]:
         if not stop.number:
             stop.number, since = number, time.monotonic()
 
-    numbers = [
-        getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
-    ]
-    handlers = [(number, signal.signal(number, note)) for number in numbers]
+    handlers = [(number, signal.signal(number, note)) for number in SIGNALS]
     try:
         yield stop
     finally:
         for number, handler in handlers:
             signal.signal(number, handler)
+
+
+def ignore_signals(_: int) -> None:
+    """Leave the signals to the process that trains; for the workers that load its data."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,15 @@ DENIED = "denied"
 QUOTA = "/sys/fs/cgroup/cpu.max"
 RENDER = "/dev/dri/renderD128"
 FILES = ("/.dockerenv", "/run/.containerenv", "/dev/kfd", RENDER, QUOTA)
-SETTINGS = ("_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "HSA_OVERRIDE_GFX_VERSION", "OMP_NUM_THREADS")
+VISIBLE = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+)
+SETTINGS = (*VISIBLE, "HSA_OVERRIDE_GFX_VERSION", "OMP_NUM_THREADS")
+# What the import of a broken torch raises
+FAILURES = (ImportError, OSError, RuntimeError, AttributeError, ValueError, TypeError, SyntaxError)
 
 
 @dataclass
@@ -49,7 +57,7 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         """Look at this machine."""
-        environ = {name: value for name, value in os.environ.items() if name.endswith(SETTINGS)}
+        environ = {name: value for name, value in os.environ.items() if name in SETTINGS}
         files = {name: _text(Path(name)) for name in FILES if Path(name).exists()}
         return cls(
             cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
@@ -95,8 +103,9 @@ class Torch:
             import torch
 
             from . import device
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            return cls(problem=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        except FAILURES as error:
+            line = (str(error).splitlines() or [""])[0]
+            return cls(problem=f"{type(error).__name__}: {line}")
         version, _, build = torch.__version__.partition("+")
         kind = device.built_for()
         with warnings.catch_warnings(record=True) as caught:  # of a driver that is too old, say
