@@ -182,7 +182,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def losses(project: Path, processes: int, out: Path) -> tuple[list[float], str]:
     """Train exactly, and return the losses of the whole run and what this part of it printed."""
-    launcher = [PROJECT / ".venv/bin/torchrun", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = [str(PROJECT / ".venv/bin/torchrun"), "--standalone", "--nproc-per-node", str(processes)]
     script = out.parent / "exactly.py"
     script.write_text(EXACTLY)
     environ = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
