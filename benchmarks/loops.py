@@ -30,7 +30,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 DEVICE, _ = choose_device()
-ROUNDS = 31
 
 
 @dataclass(frozen=True)
@@ -182,24 +181,24 @@ def accelerate(case: Case) -> float:
 LOOPS = {"bare": bare, "project": project, "lightning": lightning, "accelerate": accelerate}
 
 
-def interleaved(case: Case, loops: list[str]) -> dict[str, list[float]]:
+def interleaved(case: Case, loops: list[str], rounds: int = 61) -> dict[str, list[float]]:
     """Give the seconds of a step, of each loop in turn; the first round is for warming up."""
     times: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         for name in loops:
             with contextlib.redirect_stdout(io.StringIO()):
                 times[name].append(LOOPS[name](case))
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
-def digits(half: int = 20) -> Case:
+def digits(half: int = 10) -> Case:
     """Give what a rendered project trains by default, in fp32 everywhere."""
     return Case.of(Net, load_data(), half, precision="fp32")
 
 
 def small() -> Case:
     """Give a network so small that the loop's own cost shows."""
-    return Case.of(partial(Net, width=4), load_data(), half=200, precision="fp32", batch_size=16)
+    return Case.of(partial(Net, width=4), load_data(), half=100, precision="fp32", batch_size=16)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Training a rendered project, beside the same training by hand, by Lightning and by Accelerate.
 
 It runs in the environment of an installed project named demo that has the other two besides, on one thread, so that
-what else runs on the machine disturbs less. Prints a table of ratios to the loop by hand: medians, and their range.
+what else runs on the machine disturbs less. Prints a table of ratios to the loop by hand: medians, and between what
+the middle half of them lies.
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ def first_step(name: str, folder: Path) -> tuple[float, float]:
     return taken, usage.ru_maxrss / 1024
 
 
+def ratio(times: list[float], base: list[float]) -> str:
+    """Give the median of the ratios of each round, and their quartiles."""
+    low, middle, high = statistics.quantiles(a / b for a, b in zip(times, base, strict=True))
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
 def row(title: str, times: Times, unit: str, scale: float = 1) -> None:
     """Print a row of the table."""
     base = times["bare"]
     cells = [f"1 ({statistics.median(base) * scale:.3g} {unit})"]
     for name in list(NAMES)[1:]:
-        ratios = sorted(a / b for a, b in zip(times[name], base, strict=True))
-        cells.append(f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+        cells.append(ratio(times[name], base))
     print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
@@ -95,11 +101,10 @@ def transformer() -> None:
     found = result("transformer.py", *sys.argv[1:])
     if not found:
         return
-    ratios = sorted(a / b for a, b in zip(found["project"], found["bare"], strict=True))
     share = found["operations"] / statistics.median(found["project"]) / found["peak"]
     print(
-        f"a step of a transformer in bf16, compiled: {statistics.median(ratios):.2f} x by hand"
-        f" ({ratios[0]:.2f} to {ratios[-1]:.2f}), {share:.0%} of the speed of large matrix products"
+        f"a step of a transformer in bf16, compiled: {ratio(found['project'], found['bare'])} x by hand,"
+        f" {share:.0%} of the speed of large matrix products"
     )
 
 

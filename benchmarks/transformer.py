@@ -72,7 +72,7 @@ def main() -> None:
         precision="bf16",
         compile=True,
     )
-    result = {"operations": operations(), "peak": peak(), **interleaved(case, ["bare", "project"])}
+    result = {"operations": operations(), "peak": peak(), **interleaved(case, ["bare", "project"], rounds=15)}
     print(json.dumps(result))
 
 

@@ -49,7 +49,7 @@ import json, sys
 from functools import partial
 from pathlib import Path
 import torch
-from demo import train
+from demo import model, train
 from demo.config import TrainConfig
 
 def load_data(load=train.load_data):
@@ -64,7 +64,7 @@ class Run(train.Run):
         return super().resume()
 
 torch.set_default_dtype(torch.float64)
-train.Net, train.load_data, train.Run = partial(train.Net, dropout=0.0), load_data, Run
+model.Net, train.load_data, train.Run = partial(model.Net, dropout=0.0), load_data, Run
 settings = {"device": "cpu", "steps": 100, "batch_size": 48, "accumulate": 2}
 train.train(TrainConfig(**settings, save_every=50, eval_every=50, out=Path(sys.argv[1])))
 """
