@@ -147,7 +147,7 @@ def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> 
             except OSError as error:
                 session.skip(f"SKIPPED: {index['url']} cannot be reached ({error})")
         with session.chdir(project):
-            session.run("uv", "sync", env=OWN, external=True)
+            session.run("uv", "sync", "--compile-bytecode", env=OWN, external=True)  # torch is imported often
             yield project
 
 
