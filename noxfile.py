@@ -126,6 +126,14 @@ def render(session: nox.Session, torch: str, backend: str) -> None:
     session.log(f"rendered into {folder}")
 
 
+def skip_unless_reached(session: nox.Session, url: str, what: str = "") -> None:
+    """Skip the session, or what is left of it, if a URL cannot be reached."""
+    try:
+        urllib.request.urlopen(url, timeout=20).close()
+    except OSError as error:
+        session.skip(f"SKIPPED{what}: {url} cannot be reached ({error})")
+
+
 @contextlib.contextmanager
 def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> Iterator[Path]:
     """Render a variant and install it with `uv sync`, from the real indexes or, with --replica, from the replica."""
@@ -142,10 +150,7 @@ def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> 
         project = stack.enter_context(elsewhere()) / "demo"
         render_into(session, project, *given)
         for index in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"].get("index", []):
-            try:
-                urllib.request.urlopen(f"{index['url']}/torch/", timeout=20).close()
-            except OSError as error:
-                session.skip(f"SKIPPED: {index['url']} cannot be reached ({error})")
+            skip_unless_reached(session, f"{index['url']}/torch/")
         with session.chdir(project):
             session.run("uv", "sync", "--compile-bytecode", env=OWN, external=True)  # torch is imported often
             yield project
@@ -165,10 +170,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
             session.run("uv", *command.split(), env=OWN, external=True)
         downloads = any(answer.startswith("data=") for answer in answers)
         if downloads:
-            try:
-                urllib.request.urlopen("https://huggingface.co", timeout=20).close()
-            except OSError as error:
-                session.skip(f"SKIPPED the training: https://huggingface.co cannot be reached ({error})")
+            skip_unless_reached(session, "https://huggingface.co", " the training")
         output = session.run("uv", "run", "demo", "train", env=OWN, external=True, silent=True)
         session.log(output)
         accuracy = re.search(r"test accuracy ([\d.]+)%", str(output))

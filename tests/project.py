@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -176,6 +179,24 @@ class Project:
 
     def synced(self, backend: str, platform: str) -> dict[str, str]:
         """Return what `uv sync` would install for a backend on a platform: names and versions."""
-        options = ["--frozen", "--dry-run", "--output-format", "json", "--no-install-project"]
-        out = self.uv("sync", *options, "--python-platform", UV_PLATFORMS[platform], *self.groups(backend))
-        return {change["name"]: change["version"] for change in json.loads(out)["sync"]["changes"]}
+        return self.would_sync(platform, "--frozen", "--no-install-project", *self.groups(backend))
+
+    def would_sync(self, platform: str, *options: str) -> dict[str, str]:
+        """Return what `uv sync` with these options would install on a platform: names and versions, if they have one."""
+        dry = ["--dry-run", "--output-format", "json", "--python-platform", UV_PLATFORMS[platform]]
+        changes = json.loads(self.uv("sync", *options, *dry))["sync"]["changes"]
+        return {change["name"]: change.get("version", "") for change in changes}
+
+
+def apply_recipe(folder: Path) -> None:
+    """Make the change that docs/fsdp2.md describes to the project in a folder."""
+    (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "fsdp2.md").read_text(), re.DOTALL)
+    subprocess.run(["git", "apply", "--directory=src/demo"], cwd=folder, input=diff, text=True, check=True)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until a condition holds, and fail if it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)

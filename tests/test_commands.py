@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.project import UV_PLATFORMS, Project
+from tests.project import Project, wait_for
 
 FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 
@@ -23,11 +21,7 @@ FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab":
 def installs(project: Project, file: str, platform: str, backend: str = "") -> list[dict[str, str]]:
     """Return what each `uv sync` of a file would install on a platform, into an empty environment: names and versions."""
     text = (project.path / file).read_text().replace("\\\n", "").replace("$BACKEND", backend)
-    found: list[dict[str, str]] = []
-    for options in re.findall(r"\buv sync\b(.*)", text):
-        dry = ["--dry-run", "--output-format", "json", "--python-platform", UV_PLATFORMS[platform]]
-        changes = json.loads(project.uv("sync", *shlex.split(options), *dry))["sync"]["changes"]
-        found.append({change["name"]: change.get("version", "") for change in changes})
+    found = [project.would_sync(platform, *shlex.split(options)) for options in re.findall(r"\buv sync\b(.*)", text)]
     assert found, f"no uv sync in {file}"
     return found
 
@@ -90,10 +84,7 @@ def test_a_batch_job_that_runs_out_of_time_is_queued_again(
     batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     running, folder = batch(), tmp_path / "demo"
-    deadline = time.monotonic() + 30
-    while not (folder / "started.txt").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for((folder / "started.txt").exists, 30)
     running.send_signal(signal.SIGUSR1)
     assert running.wait(30) == 0
     assert (folder / "saved.txt").exists(), "the requeue waits for the checkpoint"

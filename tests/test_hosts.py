@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.project import apply_recipe, wait_for
 
 PROJECT = Path(os.environ.get("PROJECT", "."))
 ETC = Path("/etc/netns")  # what lies here takes the place of /etc in a namespace
@@ -124,13 +124,6 @@ def kill(host: str) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
-
-
 @pytest.mark.usefixtures("hosts")
 def test_a_host_that_dies_and_comes_back_changes_nothing(tmp_path: Path) -> None:
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
@@ -174,9 +167,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipe")
     shutil.copy(PROJECT / "pyproject.toml", folder)
     shutil.copytree(PROJECT / "src", folder / "src")
-    page = Path(__file__).parents[1] / "docs" / "fsdp2.md"
-    (diff,) = re.findall(r"```diff\n(.*?)```", page.read_text(), re.DOTALL)
-    subprocess.run(["git", "apply", "--directory=src/demo"], cwd=folder, input=diff, text=True, check=True)
+    apply_recipe(folder)
     return folder
 
 

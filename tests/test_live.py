@@ -6,13 +6,13 @@ import re
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from tests import live
+from tests.replica import serving
 from tests.replica.wheels import platform_tag, python_tags
 from tests.table import BACKENDS, PLATFORMS, RELEASES, on_pypi, versions
 
@@ -41,11 +41,8 @@ def pypi(tmp_path: Path) -> Iterator[str]:
                 for tag in python_tags(release, platform, package, version):
                     name = f"{package}-{version}-{tag}-{platform_tag(release, platform)}.whl"
                     add_wheel(tmp_path, name, on_pypi(release, platform))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=tmp_path))
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(partial(Ranges, directory=tmp_path)) as url:
+        yield url
 
 
 def add_wheel(folder: Path, name: str, backend: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import ExportConfig, UserError
+from .config import ExportConfig, UserError, first_line
 
 KEYS = {"model", "optimizer", "scaler", "step", "best", "config", "random"}
 
@@ -36,7 +36,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -58,7 +58,14 @@ def load(path: Path) -> dict[str, Any]:
 
 def newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, without the best."""
-    return sorted(folder.glob("step-" + 8 * "[0-9]" + ".pt"), reverse=True)
+    paths = (path for path in folder.glob("step-*.pt") if _step_of(path) >= 0)
+    return sorted(paths, key=_step_of, reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    """Return the step of a checkpoint, or -1 of another file."""
+    digits = path.stem[len("step-") :]
+    return int(digits) if digits.isdecimal() else -1
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
@@ -95,7 +102,7 @@ def load_best(path: Path) -> dict[str, Any]:
 
 def prune(folder: Path, step: int, keep: int) -> None:
     """Delete all but the newest checkpoints up to a step; one beyond it could not be read."""
-    paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
+    paths = [path for path in newest_first(folder) if _step_of(path) <= step]
     for path in paths[keep:]:
         path.unlink()
 

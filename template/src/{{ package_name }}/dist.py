@@ -27,10 +27,6 @@ SIGNALS = [
 ]
 
 
-class _Said(UserError):
-    said = True
-
-
 @dataclass(frozen=True)
 class World:
     """This process among those of the run.
@@ -99,7 +95,9 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(outcome)
         if isinstance(outcome[0], Exception):
-            raise UserError(str(outcome[0])) if self.is_main else _Said(str(outcome[0]))
+            failure = UserError(str(outcome[0]))
+            failure.said = not self.is_main
+            raise failure
         result: Result = outcome[0]
         return result
 

@@ -13,6 +13,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .config import first_line
+
 DENIED = "denied"
 QUOTA = "/sys/fs/cgroup/cpu.max"
 RENDER = "/dev/dri/renderD128"
@@ -104,8 +106,7 @@ class Torch:
 
             from . import device
         except FAILURES as error:
-            line = (str(error).splitlines() or [""])[0]
-            return cls(problem=f"{type(error).__name__}: {line}")
+            return cls(problem=f"{type(error).__name__}: {first_line(error)}")
         version, _, build = torch.__version__.partition("+")
         kind = device.built_for()
         with warnings.catch_warnings(record=True) as caught:  # of a driver that is too old, say
@@ -114,7 +115,7 @@ class Torch:
         return cls(
             version,
             build or "cpu",
-            warnings=[str(warning.message).splitlines()[0] for warning in caught],
+            warnings=[first_line(warning.message) for warning in caught],
             kernels=torch.cuda.get_arch_list() if kind == "cuda" else [],
             devices=[
                 Device(f"{kind}:{index}", *device.probe(torch.device(str(kind), index)))
