@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from demo import train
 from demo.config import TrainConfig
-from demo.data import StepSampler, load_data, loader
+from demo.data import load_data, step_indices
 from demo.device import choose_device, choose_precision
 from demo.model import Net
 from torch import Tensor, nn
@@ -60,7 +60,8 @@ class Case:
 
     def batches(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Give the project's loader, which reads a batch at once: faster than the usual one, sample by sample."""
-        return loader(self.data[0], StepSampler(len(self.data[0]), self.config.batch_size, self.config.seed))
+        indices = step_indices(len(self.data[0]), self.config.batch_size, self.config.seed)
+        return DataLoader(self.data[0], sampler=indices, batch_size=None)
 
 
 class Clock:

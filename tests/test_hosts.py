@@ -139,7 +139,7 @@ def test_a_host_that_dies_and_comes_back_changes_nothing(tmp_path: Path) -> None
         assert running.wait(300) == 0
     assert "goes on from step" in "".join(log.read_text() for log in tmp_path.glob("stormy-*.log"))
 
-    last = "step-00000400.pt"
+    last = "step-0000000400.pt"
     subprocess.run([PROJECT / ".venv/bin/python", "-c", SAME_WEIGHTS, calm / last, stormy / last], check=True)
 
 
@@ -190,7 +190,7 @@ def test_a_network_that_is_shared_out_learns_as_a_whole_one(recipe: Path, tmp_pa
     assert shared[-1] < shared[0] / 2
     assert shared == pytest.approx(whole, rel=1e-9)
     for processes in (2, 1, 3):
-        (out / "step-00000100.pt").unlink()  # as if it had stopped after step 50
+        (out / "step-0000000100.pt").unlink()  # as if it had stopped after step 50
         again, output = losses(recipe, processes, out)
         assert "goes on from step 50" in output
         assert again == pytest.approx(whole, rel=1e-9)

@@ -256,12 +256,12 @@ def test_the_recipe_for_fsdp2_applies(answers: dict[str, Any], render: Callable[
 
 DOCTOR = """
 import sys
-from demo.doctor import BUILDS, RELEASE, examine, report
+from demo.doctor import BUILDS, examine
 from demo.machine import Device, Machine, Torch
 (system, machine), (build, *_) = next(iter(BUILDS.items()))
 device = Device("mps:0", "the accelerator of this machine")
 torch = Torch(sys.argv[1], build, devices=[device] if system == "darwin" else [])
-print(report(examine(Machine(system, machine), torch)))
+print(*examine(Machine(system, machine), torch), sep="\\n")
 """
 
 

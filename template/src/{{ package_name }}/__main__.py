@@ -21,34 +21,27 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 def main() -> int:
     """Run a command and return its exit code: 0, or 2 for what the user can put right."""
     try:
-        return run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
+        config = tyro.extras.subcommand_cli_from_dict(COMMANDS)
+        if isinstance(config, DoctorConfig):
+            from .doctor import doctor
+
+            return doctor(config)
+
+        # torch takes a second to import: not for --help, nor for a mistyped option
+        from . import checkpoint, evaluate, train
+
+        if isinstance(config, ExportConfig):
+            checkpoint.export(config)
+        elif isinstance(config, EvaluateConfig):
+            evaluate.evaluate(config)
+        else:
+            train.train(config)
     except (UserError, OSError) as error:
         if not getattr(error, "said", False):
             print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-
-
-def run(config: TrainConfig | EvaluateConfig | ExportConfig | DoctorConfig) -> int:
-    """Run the command that a configuration is for."""
-    if isinstance(config, DoctorConfig):
-        from .doctor import doctor
-
-        return doctor(config)
-
-    # torch takes a second to import: not for --help, nor for a mistyped option
-    from . import checkpoint, evaluate, train
-
-    if isinstance(config, ExportConfig):
-        checkpoint.export(config)
-    elif isinstance(config, EvaluateConfig):
-        evaluate.evaluate(config)
-    else:
-        try:
-            train.train(config)
-        except train.Stopped as stopped:
-            return 128 + stopped.number
     return 0
 
 

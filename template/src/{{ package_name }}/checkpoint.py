@@ -18,7 +18,7 @@ BEST = "best.pt"
 
 def path_of(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies."""
-    return folder / f"step-{step:08d}.pt"
+    return folder / f"step-{step:010d}.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -40,11 +40,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, its tensors on the CPU.
+    """Read a checkpoint, or the best of a run if this is its folder, its tensors on the CPU.
 
     Raises:
         UserError: There is none, it is not whole, or it is of another program.
     """
+    path = path / BEST if path.is_dir() else path
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -58,14 +59,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, without the best."""
-    paths = (path for path in folder.glob("step-*.pt") if _step_of(path) >= 0)
-    return sorted(paths, key=_step_of, reverse=True)
-
-
-def _step_of(path: Path) -> int:
-    """Return the step of a checkpoint, or -1 of another file."""
-    digits = path.stem[len("step-") :]
-    return int(digits) if digits.isdecimal() else -1
+    return sorted(folder.glob("step-" + 10 * "[0-9]" + ".pt"), reverse=True)
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
@@ -91,18 +85,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def load_best(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, or the best of a run if this is its folder.
-
-    Raises:
-        UserError: There is none, or it cannot be read.
-    """
-    return load(path / BEST if path.is_dir() else path)
-
-
 def prune(folder: Path, step: int, keep: int) -> None:
     """Delete all but the newest checkpoints up to a step; one beyond it could not be read."""
-    paths = [path for path in newest_first(folder) if _step_of(path) <= step]
+    paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
     for path in paths[keep:]:
         path.unlink()
 
@@ -124,7 +109,7 @@ def export(config: ExportConfig) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    saved = load_best(config.checkpoint)
+    saved = load(config.checkpoint)
     # Weights that two layers share are written twice
     weights = {name: weight.contiguous().clone() for name, weight in saved["model"].items()}
     try:

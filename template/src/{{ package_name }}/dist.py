@@ -66,16 +66,8 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def max(self, value: int) -> int:
-        """Return the largest value of all processes, without waiting for the device."""
-        if self.size == 1:
-            return value
-        values = torch.tensor(value)  # on the CPU, over gloo
-        dist.all_reduce(values, dist.ReduceOp.MAX)
-        return int(values)
-
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all processes, by rank."""
+        """Return the values of all processes, by rank, without waiting for the device."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
@@ -113,7 +105,7 @@ def world(device_name: str) -> Iterator[World]:
     """Join the processes that torchrun started, if it did, as long as the context lasts.
 
     Raises:
-        DeviceError: This process cannot have the device.
+        UserError: This process cannot have the device.
     """
     if not {"RANK", "LOCAL_RANK"} <= os.environ.keys():
         yield World(*choose_device(device_name))

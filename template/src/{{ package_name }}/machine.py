@@ -62,7 +62,7 @@ class Machine:
         environ = {name: value for name, value in os.environ.items() if name in SETTINGS}
         files = {name: _text(Path(name)) for name in FILES if Path(name).exists()}
         return cls(
-            cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+            cpus=_cpus(),
             environ=environ,
             files=files,
             compiler=any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
@@ -79,9 +79,9 @@ class Device:
     """A device that torch sees, and what went wrong when it computed."""
 
     name: str
-    model: str
+    model: str = ""
     target: str = ""
-    """Compute capability, as 9.0, or gfx target."""
+    """What kernels are built for: a compute capability, as 9.0, or a gfx target."""
     problem: str = ""
     taken: float = 0.0
     """Share of its memory that is not free, from 0 to 1."""
@@ -117,11 +117,14 @@ class Torch:
             build or "cpu",
             warnings=[first_line(warning.message) for warning in caught],
             kernels=torch.cuda.get_arch_list() if kind == "cuda" else [],
-            devices=[
-                Device(f"{kind}:{index}", *device.probe(torch.device(str(kind), index)))
-                for index in range(count)
-            ],
+            devices=[device.probe(torch.device(str(kind), index)) for index in range(count)],
         )
+
+
+def _cpus() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _text(path: Path) -> str:
