@@ -1,5 +1,3 @@
-{%- from 'includes/table.jinja' import cuda_builds, on_linux with context -%}
-{%- set used = wheels | map(attribute='build') | unique | join(' ') -%}
 """What is wrong with this machine or this installation, and what mends it."""
 
 from __future__ import annotations
@@ -7,26 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from .config import DoctorConfig
-from .machine import {{ 'DENIED, ' if 'rocm' in used or 'xpu' in used }}QUOTA, {{ 'RENDER, ' if 'rocm' in used or 'xpu' in used }}VISIBLE, Machine, Torch
+from .machine import DENIED, QUOTA, RENDER, VISIBLE, Machine, Torch
 
-RELEASE = "{{ torch }}"
-# The builds of torch that this project installs, by sys.platform and platform.machine()
-BUILDS = {
-{%- for platform in platforms %}
-    ("{{ builds[0].platforms[platform].marker | regex_findall("'(\\w+)'") | join('", "') }}"): {{
-      wheels | selectattr('package', 'eq', 'torch') | selectattr('platform', 'eq', platform)
-      | map(attribute='build') | unique | list | to_json }},
-{%- endfor %}
-}
-{%- if 'cu1' in used %}
-# CUDA builds, newest first: this release of torch or else the newest that has it, its oldest
-# driver by system, and the compute capabilities with kernels
-CUDA = {
-  {{- cuda_builds() }}
-}
-{%- endif %}
+# Written anew by each update of the template: the release of torch and the builds of it that this
+# project installs on each system and machine. Then CUDA builds, newest first: that release or else
+# the newest that has it, the oldest driver on each system, and the capabilities with kernels.
+TABLE = json.loads(Path(__file__).with_name("builds.json").read_text())
+RELEASE, BUILDS, CUDA = TABLE["release"], TABLE["builds"], TABLE["cuda"]
 
 
 @dataclass(frozen=True)
@@ -56,20 +44,16 @@ def doctor(config: DoctorConfig) -> int:
 def examine(machine: Machine, torch: Torch) -> Iterator[Finding]:
     """Yield what each check finds."""
     yield from _installation(machine, torch)
-    {%- if 'cu1' in used %}
     if torch.build in CUDA:
         yield from _nvidia(machine, torch)
-    {%- endif %}
-    {%- if 'rocm' in used or 'xpu' in used %}
     if torch.build.startswith(("rocm", "xpu")):
         yield from _nodes(machine, torch)
-    {%- endif %}
     yield from _devices(machine, torch)
     yield from _surroundings(machine)
 
 
 def _installation(machine: Machine, torch: Torch) -> Iterator[Finding]:
-    builds = BUILDS.get((machine.system, machine.machine))
+    builds = BUILDS.get(f"{machine.system} {machine.machine}")
     if machine.translated:
         text = "this is an x86 Python on Apple silicon, which torch has no wheels for"
         yield Finding("error", text, "install uv for arm64, then: uv sync --reinstall")
@@ -89,13 +73,11 @@ def _installation(machine: Machine, torch: Torch) -> Iterator[Finding]:
         yield Finding("ok", f"torch {torch.version}, the {torch.build} build")
     for warning in torch.warnings:
         yield Finding("warning", f"torch says: {warning}", "python -m torch.utils.collect_env")
-{%- if 'cu1' in used %}
 
 
 def _nvidia(machine: Machine, torch: Torch) -> Iterator[Finding]:
     major = int(torch.build[2:4])
-    _, drivers, _ = CUDA[torch.build]
-    driver = drivers.get(machine.system)
+    driver = CUDA[torch.build]["drivers"].get(machine.system)
     if machine.driver is None:
         if machine.in_container:
             fix = "docker run --gpus all, with the NVIDIA container toolkit on the host"
@@ -116,17 +98,15 @@ def _nvidia(machine: Machine, torch: Torch) -> Iterator[Finding]:
 def _or_take(driver: int, capability: str = "") -> str:
     """Return the newest build that runs with a driver, and on a GPU, as a way out."""
     ways = {
-        release: build
-        for build, (release, _, capabilities) in reversed(CUDA.items())
+        cuda["release"]: build
+        for build, cuda in reversed(CUDA.items())
         if int(build[2:4]) <= driver // 1000
-        and (not capability or _has_kernels(capability, capabilities.replace(".", "").split()))
+        and (not capability or _has_kernels(capability, cuda["kernels"].split()))
     }
     if not ways:
         return ""
     release = RELEASE if RELEASE in ways else max(ways, key=lambda name: int(name.split(".")[1]))
     return f", or: uvx copier update --data torch={release} --data backend={ways[release]}"
-{%- endif %}
-{%- if 'rocm' in used or 'xpu' in used %}
 
 
 def _nodes(machine: Machine, torch: Torch) -> Iterator[Finding]:
@@ -141,7 +121,6 @@ def _nodes(machine: Machine, torch: Torch) -> Iterator[Finding]:
     if "HSA_OVERRIDE_GFX_VERSION" in machine.environ:
         text = "HSA_OVERRIDE_GFX_VERSION makes torch run kernels of another GPU"
         yield Finding("warning", text, "unset HSA_OVERRIDE_GFX_VERSION")
-{%- endif %}
 
 
 def _devices(machine: Machine, torch: Torch) -> Iterator[Finding]:
@@ -160,21 +139,18 @@ def _devices(machine: Machine, torch: Torch) -> Iterator[Finding]:
         elif torch.kernels and not _has_kernels(device.target, torch.kernels):
             text = f"{name} is of {device.target}, but this build is for {' '.join(torch.kernels)}"
             fix = "take another GPU"
-            {%- if 'cu1' in used %}
             if machine.driver is not None:
                 fix += _or_take(machine.driver, device.target)
-            {%- endif %}
             yield Finding("error", text, fix)
         else:
             text = f"{name} does not compute: {device.problem}"
             yield Finding("error", text, "train --device cpu, or mend the driver")
-        {%- if 'cu1' in used or 'rocm' in used %}
         if device.taken > 0.5:
             text = f"{device.taken:.0%} of the memory of {name} is taken by another process"
-            yield Finding("warning", text, "{{ 'nvidia-smi' if 'cu1' in used else 'rocm-smi' }} shows which")
-        {%- endif %}
+            fix = "nvidia-smi" if machine.driver is not None else "rocm-smi"
+            yield Finding("warning", text, f"{fix} shows which")
     if machine.system == "darwin" and not torch.devices and not torch.problem:
-        fix = "macOS {{ release.macos }} or newer, on the machine itself"
+        fix = f"macOS {TABLE['macos']} or newer, on the machine itself"
         yield Finding("error", "torch cannot use MPS", fix)
 
 
@@ -191,14 +167,12 @@ def _has_kernels(target: str, kernels: list[str]) -> bool:
 
 
 def _surroundings(machine: Machine) -> Iterator[Finding]:
-    {%- if on_linux() %}
     if machine.shared_memory is not None and machine.shared_memory < 1 << 30:
         text = f"/dev/shm has {machine.shared_memory >> 20} MB: --workers may run out of it"
         fix = "mount --options remount,size=8g /dev/shm"
         if machine.in_container:
             fix = "docker run --shm-size 8g"
         yield Finding("warning", text, fix)
-    {%- endif %}
     if not machine.compiler:
         fix = "install a C++ compiler"
         if machine.system == "linux":
