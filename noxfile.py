@@ -231,6 +231,13 @@ def builds(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def release(session: nox.Session) -> None:
+    """Check that the template may be released under a version, and tag it: `-- 1.2.0`."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.release", *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Measure what the README quotes of rendering and locking, each beside its alternative."""
     install(session, "tests")
