@@ -41,13 +41,21 @@ ASKED = [
 ]
 
 
-def questions() -> dict[str, Any]:
+def configuration() -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Reads copier.yml without what it includes."""
 
     Loader.add_constructor("!include", lambda loader, node: None)
-    config = yaml.load((ROOT / "copier.yml").read_text(), Loader)
-    return {name: details for name, details in config.items() if not name.startswith("_")}
+    loaded: dict[str, Any] = yaml.load((ROOT / "copier.yml").read_text(), Loader)
+    return loaded
+
+
+def questions() -> dict[str, Any]:
+    return {name: details for name, details in configuration().items() if not name.startswith("_")}
+
+
+def settings() -> dict[str, Any]:
+    return {name: value for name, value in configuration().items() if name.startswith("_")}
 
 
 def test_names_and_order_are_an_interface() -> None:
