@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import yaml
 
 from tests.history import append, commit, copied, git, released, update
 from tests.project import Project, template
-from tests.table import PLATFORMS, RELEASES, backends
+from tests.table import PLATFORMS, RELEASES, ROOT, backends
 from tests.test_questions import questions
 from tests.test_rendered import ANSWERS
 
@@ -256,6 +258,26 @@ def test_the_message_after_an_update_says_what_is_in_force(
     )
     commands = [line.strip() for line in message.splitlines() if line.startswith("    ")]
     assert commands == ["git diff", "uv lock", "uv sync"]
+
+
+def test_the_doctor_of_new_answers_is_taken_over_as_the_docs_say(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", project_name="demo", torch="2.14", backend="cu126")
+    edit_settings(demo)
+    edit_source(demo)
+    commit(demo)
+    change = {"torch": "2.14", "backend": "rocm7.2"}
+    update(demo, ref=copier.VcsRef.CURRENT, **change)
+    commit(demo)
+    before, own = files(demo)
+    (recipe,) = re.findall(r"```sh\n(uvx copier recopy .*?)```", (ROOT / "docs" / "updates.md").read_text(), re.DOTALL)
+    recopy, *commands = recipe.splitlines()
+    subprocess.run([sys.executable, "-m", *recopy.removeprefix("uvx ").split(), "--quiet"], cwd=demo, check=True)
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=demo, check=True)
+    fresh = Project.render(tmp_path / "now" / "demo", **change).path
+    taken = {name: (fresh / name).read_bytes() for name in ("src/demo/doctor.py", "tests/test_doctor.py")}
+    assert b"rocm7.2" in taken["src/demo/doctor.py"]
+    assert files(demo) == (before, own | taken)
 
 
 # What moves in the lockfile when one of these answers changes
