@@ -318,3 +318,24 @@ def locked(project: Project) -> dict[str, set[str]]:
     for package in tomllib.loads((project.path / "uv.lock").read_text())["package"]:
         versions.setdefault(package["name"], set()).add(package.get("version", ""))
     return versions
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
+def test_who_is_asked_sees_the_answer_so_far_and_why_it_is_gone(source: Path, tmp_path: Path) -> None:
+    import pexpect
+
+    demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
+    command = ["-m", "copier", "update", "--vcs-ref=:current:", "--data=torch=2.15"]
+    terminal = pexpect.spawn(sys.executable, command, cwd=str(demo), dimensions=(50, 250), timeout=60, encoding="utf-8")
+    for name, question in questions().items():
+        if question.get("when") is False or name in ("torch", "torch_index"):
+            continue
+        terminal.expect_exact(question["help"][:30])
+        if name == "backend":
+            terminal.expect_exact("your answer so far (torch 2.15 has no rocm7.2 build for")
+        terminal.send("\r")
+    terminal.expect("is updated")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert Project(demo).answers["backend"] == "cu132"
