@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nox
+import yaml
 from packaging.version import Version
 
 ROOT = Path(__file__).parent
@@ -99,6 +100,12 @@ def lint_pipelines(session: nox.Session, folder: Path) -> None:
     workflows = sorted(folder.glob(".github/workflows/*.yml"))
     if workflows:
         session.run("zizmor", "--offline", "--no-progress", "--quiet", str(folder))
+    for workflow in workflows:
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            for step in (step for step in job["steps"] if "run" in step):
+                script = Path(session.create_tmp()) / "step.sh"
+                script.write_text(step["run"])
+                session.run("shellcheck", "--shell=bash", str(script), silent=True)
     for schema, paths in {
         "github-workflows": workflows,
         "dependabot": folder.glob(".github/dependabot.yml"),

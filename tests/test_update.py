@@ -265,7 +265,7 @@ def test_the_doctor_of_new_answers_is_taken_over_as_the_docs_say(source: Path, t
     edit_settings(demo)
     edit_source(demo)
     commit(demo)
-    change = {"torch": "2.14", "backend": "rocm7.2"}
+    change: dict[str, Any] = {"torch": "2.14", "backend": "rocm7.2"}
     update(demo, ref=copier.VcsRef.CURRENT, **change)
     commit(demo)
     before, own = files(demo)
