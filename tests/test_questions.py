@@ -41,13 +41,21 @@ ASKED = [
 ]
 
 
-def questions() -> dict[str, Any]:
+def configuration() -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Reads copier.yml without what it includes."""
 
     Loader.add_constructor("!include", lambda loader, node: None)
-    config = yaml.load((ROOT / "copier.yml").read_text(), Loader)
-    return {name: details for name, details in config.items() if not name.startswith("_")}
+    loaded: dict[str, Any] = yaml.load((ROOT / "copier.yml").read_text(), Loader)
+    return loaded
+
+
+def questions() -> dict[str, Any]:
+    return {name: details for name, details in configuration().items() if not name.startswith("_")}
+
+
+def settings() -> dict[str, Any]:
+    return {name: value for name, value in configuration().items() if name.startswith("_")}
 
 
 def test_names_and_order_are_an_interface() -> None:
@@ -176,7 +184,7 @@ def test_refused_on_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "copier", "copy", "--defaults", "--vcs-ref", "HEAD", "--data", "backend=cu126"]
     done = subprocess.run([*command, str(ROOT), str(tmp_path / "demo")], capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].endswith("take torch 2.14")
+    assert done.stderr.strip().splitlines()[-1].endswith("take torch 2.14, or cu132, cpu")
     assert not (tmp_path / "demo").exists()
 
 

@@ -166,6 +166,7 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
     assert set(files(render())) == {
         *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".copier-answers.yml")),
         *map(Path, ("Dockerfile", ".dockerignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml")),
+        *map(Path, (".github/workflows/template.yml", ".github/dependabot.yml")),
         *(
             package / f"{name}.py"
             for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")

@@ -2,99 +2,315 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import copier
 import pytest
 import yaml
 
+from tests.history import append, commit, copied, git, released, update
 from tests.project import Project, template
-from tests.table import RELEASES
+from tests.table import PLATFORMS, RELEASES, backends
+from tests.test_questions import questions
+from tests.test_rendered import ANSWERS
+
+Files = dict[str, bytes]
+OLDER = "# of an earlier version"
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+def files(folder: Path) -> tuple[Files, Files]:
+    """Return what is in a project: what the template keeps up to date, and the source and tests.
+
+    Of the answers file this is the answers alone: where they come from is told apart.
+    """
+    every = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+    every[".copier-answers.yml"] = b"\n".join(
+        line for line in every[".copier-answers.yml"].splitlines() if not line.startswith((b"_commit", b"_src_path"))
+    )
+    own = {name: content for name, content in every.items() if re.fullmatch(r"(src|tests)/.*\.py", name)}
+    return {name: content for name, content in every.items() if name not in own}, own
 
 
-def commit(folder: Path, tag: str = "") -> None:
-    git(folder, "add", "--all")
-    git(folder, "commit", "--message=change")
-    if tag:
-        git(folder, "tag", "--annotate", "--message=release", tag)
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{path}: {old!r} is not there once"
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def append(path: Path, line: str) -> None:
-    path.write_text(f"{path.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+def make_earlier(source: Path) -> None:
+    """Make of a template what an earlier version of it might have been."""
+    folder = source / "template"
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        inside = path.relative_to(folder).parts[0]
+        if inside not in ("src", "tests", "pyproject.toml.jinja", "README.md.jinja") and "json" not in path.name:
+            append(path, OLDER)
+    replace(folder / "pyproject.toml.jinja", "line-length = 100", "line-length = 88")
+    replace(folder / "README.md.jinja", "The first line says on which device, and why.", "The first line says where.")
+    (folder / ".python-version.jinja").unlink()
+    (folder / "setup.cfg").write_text(f"{OLDER}\n")
+    package = folder / "src" / "{{ package_name }}"
+    append(package / "train.py.jinja", OLDER)
+    append(folder / "tests" / "test_train.py.jinja", OLDER)
+    (package / "checkpoint.py").unlink()
+    (package / "older.py").touch()
 
 
-def copied(folder: Path, **answers: object) -> tuple[Path, Path]:
-    """Release the template, and render a project from it: return both as Git repositories."""
-    source, demo = folder / "template", folder / "demo"
-    shutil.copytree(template(), source)
-    git(source, "init")
-    commit(source, "1.0.0")
-    copier.run_copy(str(source), demo, data=answers, defaults=True, quiet=True, settings=copier.Settings())
-    git(demo, "init")
-    commit(demo)
-    return source, demo
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository: 1.0.0 is an earlier version, 1.1.0 the working tree."""
+    folder = tmp_path_factory.mktemp("history") / "template"
+    shutil.copytree(template(), folder)
+    make_earlier(folder)
+    git(folder, "init")
+    commit(folder, "1.0.0")
+    shutil.rmtree(folder / "template")
+    shutil.copytree(template() / "template", folder / "template")
+    commit(folder, "1.1.0")
+    return folder
 
 
-def update(demo: Path, quiet: bool = True) -> None:
-    copier.run_update(demo, defaults=True, quiet=quiet, overwrite=True, settings=copier.Settings())
+def edit_settings(project: Path) -> None:
+    """Do what a user does with the README and with pyproject.toml."""
+    replace(project / "README.md", "## Make it yours", "## Our own\n\nOur own words.\n\n## Make it yours")
+    append(project / "README.md", "\nOur last words.")
+    replace(project / "pyproject.toml", 'version = "0.1.0"', 'version = "7.0.0"')
+    append(project / "pyproject.toml", "\n[tool.ours]\nours = true")
 
 
-def test_an_update_keeps_what_the_user_did(tmp_path: Path) -> None:
-    source, demo = copied(tmp_path)
+def edit_tooling(project: Path) -> None:
+    """Do what a user does with all files of the template."""
+    edit_settings(project)
+    for name in ("Dockerfile", ".gitignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml", ".gitlab-ci.yml"):
+        if (project / name).exists():
+            (project / name).write_text(f"# ours\n{(project / name).read_text(encoding='utf-8')}", encoding="utf-8")
+    (project / "notes.md").write_text("Ours.\n")
 
-    # The user edits, deletes and adds
-    package = demo / "src" / "demo"
-    append(demo / "README.md", "Our own words.")
+
+def edit_source(project: Path) -> None:
+    """Do what a user does with the example: edit, rename, delete and add."""
+    (package,) = (project / "src").iterdir()
     append(package / "train.py", "# ours")
+    (package / "data.py").rename(package / "ours.py")
     (package / "model.py").unlink()
-    (package / "ours.py").touch()
-    (demo / "tests" / "test_train.py").unlink()
-    commit(demo)
+    (project / "tests" / "test_data.py").unlink()
+    (project / "tests" / "test_ours.py").touch()
 
-    # The template changes a tool's settings, a module and a test
-    append(source / "template" / "pyproject.toml.jinja", "# new")
-    for name in (
-        "src/{{ package_name }}/train.py.jinja",
-        "src/{{ package_name }}/model.py",
-        "tests/test_train.py.jinja",
-    ):
-        append(source / "template" / name, "# new")
-    commit(source, "1.1.0")
+
+def rendered(folder: Path, edit: Callable[[Path], None], **answers: object) -> Files:
+    """Return what the template keeps up to date in a project that is rendered and edited now."""
+    project = Project.render(folder / "now" / "demo", **answers)
+    edit(project.path)
+    return files(project.path)[0]
+
+
+SETS: dict[str, dict[str, Any]] = ANSWERS | {
+    f"torch {release}": {"torch": release, "backend": backends(release)[0], "other_backends": [backends(release)[-1]]}
+    for release in RELEASES
+}
+
+
+@pytest.mark.parametrize("answers", list(SETS.values()), ids=list(SETS))
+def test_an_update_changes_all_but_what_is_the_users(answers: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    answers = {"project_name": "demo"} | answers
+    demo = copied(source, tmp_path / "demo", "1.0.0", **answers)
+    edit_tooling(demo)
+    edit_source(demo)
+    commit(demo)
+    _, own = files(demo)
     update(demo)
 
-    assert (demo / "pyproject.toml").read_text().endswith("# new\n")
-    assert (demo / "README.md").read_text().endswith("Our own words.\n")
-    assert (package / "train.py").read_text().endswith("# ours\n")
-    assert "# new" not in (package / "train.py").read_text()
-    assert (package / "ours.py").exists()
-    assert not (package / "model.py").exists()
-    assert not (demo / "tests" / "test_train.py").exists()
+    assert files(demo) == (rendered(tmp_path, edit_tooling, **answers), own)
     assert Project(demo).answers["_commit"] == "1.1.0"
+    commit(demo)
+    update(demo)
+    assert git(demo, "status", "--porcelain") == "", "a second update changes nothing"
 
 
-def test_the_message_after_an_update_says_what_is_in_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    source, demo = copied(tmp_path, other_backends=["cpu"])
+def test_there_are_answers_enough() -> None:
+    assert len(SETS) >= 20
 
-    # The template no longer offers the release of the project: Copier takes the default, without a word
+
+def test_a_conflict_is_marked_and_loses_nothing(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", "1.0.0")
+    replace(demo / "pyproject.toml", "line-length = 88", "line-length = 99")
+    commit(demo)
+    update(demo)
+    text = (demo / "pyproject.toml").read_text()
+    assert re.search(r"<<<<<<<.*line-length = 99.*=======.*line-length = 100.*>>>>>>>", text, re.DOTALL)
+    assert git(demo, "status", "--porcelain").count("UU pyproject.toml") == 1
+
+
+# Answers, and others that are given later
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "another backend": ({"torch": "2.14", "backend": "cu126"}, {"backend": "cu130"}),
+    "cpu beside it": ({"torch": "2.14", "backend": "cu126", "ci": "gitlab"}, {"other_backends": ["cpu"]}),
+    "no cpu any more": ({"other_backends": ["cpu"]}, {"other_backends": []}),
+    "more of everything": (
+        {"torch": "2.14"},
+        {
+            "platforms": list(PLATFORMS),
+            "companions": ["torchvision", "torchaudio"],
+            "features": ["docker", "devcontainer", "slurm", "pre-commit"],
+        },
+    ),
+    "less of everything": ({}, {"platforms": ["linux-x86_64"], "features": [], "license": "none"}),
+    "a newer torch": ({"torch": "2.13"}, {"torch": "2.14"}),
+    "a newer torch and what it needs": ({"torch": "2.14"}, {"torch": "2.15", "backend": "cu132", "python": "3.11"}),
+    "an older torch": ({"backend": "cpu"}, {"torch": "2.6", "python": "3.12"}),
+    "another pipeline": ({}, {"ci": "gitlab", "license": "BSD-3-Clause", "user_name": "Ada Lovelace"}),
+    "a mirror, and no pipeline": ({"backend": "cpu"}, {"torch_index": "https://mirror.example.org/whl", "ci": "none"}),
+}
+
+
+@pytest.mark.parametrize(("before", "change"), list(CHANGES.values()), ids=list(CHANGES))
+def test_an_answer_that_changes_later_gives_the_same_project(
+    before: dict[str, Any], change: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    demo = copied(source, tmp_path / "demo", project_name="demo", **before)
+    edit_settings(demo)
+    edit_source(demo)
+    commit(demo)
+    _, own = files(demo)
+    update(demo, ref=copier.VcsRef.CURRENT, **change)
+    assert files(demo) == (rendered(tmp_path, edit_settings, **before | change), own)
+
+
+# Answers that are recorded, others that are given later, and why these do not go together
+OUTLIVED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a backend": (
+        {"torch": "2.14", "python": "3.11"},
+        {"torch": "2.15"},
+        "torch 2.15 has no cu130 build .*; take torch 2.14, or cu132, cpu",
+    ),
+    "another backend": (
+        {"torch": "2.14", "python": "3.11", "backend": "cu132", "other_backends": ["cpu", "rocm7.2"]},
+        {"torch": "2.15"},
+        "'other_backends': torch 2.15 has no rocm7.2 build .*; take torch 2.14, or ",
+    ),
+    "a Python": ({"torch": "2.14"}, {"torch": "2.15"}, "no wheels for Python 3.10 .* take Python 3.11 to 3.15"),
+    "a companion": (
+        {"torch": "2.14", "companions": ["torchaudio"]},
+        {"backend": "cu132"},
+        "torchaudio 2.11.0 has no build for cu132; take cu130",
+    ),
+    "a feature": ({"torch": "2.14"}, {"platforms": ["macos-arm64"], "backend": "cpu"}, "docker runs on Linux"),
+    "a tracker": (
+        {"torch": "2.8", "python": "3.10", "tracker": "mlflow"},
+        {"python": "3.9"},
+        "mlflow needs Python 3.10; take that",
+    ),
+}
+
+
+@pytest.mark.parametrize(("recorded", "change", "message"), list(OUTLIVED.values()), ids=list(OUTLIVED))
+def test_an_answer_that_is_no_longer_possible_is_refused(
+    recorded: dict[str, Any], change: dict[str, Any], message: str, source: Path, tmp_path: Path
+) -> None:
+    demo = copied(source, tmp_path / "demo", **recorded)
+    with pytest.raises(ValueError, match=message):
+        update(demo, ref=copier.VcsRef.CURRENT, **change)
+    assert git(demo, "status", "--porcelain") == "", "nothing is written"
+
+
+def test_every_question_that_may_refuse_an_answer_keeps_it() -> None:
+    """Copier takes the default in the place of an answer that it refuses, and says nothing."""
+    for name, question in questions().items():
+        if question.get("when") is not False and ("choices" in question or "validator" in question):
+            assert f"recorded('{name}', " in question["default"], name
+
+
+def test_what_the_template_itself_retires_is_refused(tmp_path: Path) -> None:
+    source = released(tmp_path / "template")
     newest, second, *_ = RELEASES
-    builds = yaml.safe_load((source / "builds.yml").read_text())
-    del builds["releases"][newest]
-    (source / "builds.yml").write_text(yaml.safe_dump(builds, sort_keys=False))
+    demo = copied(source, tmp_path / "demo")
+    table = yaml.safe_load((source / "builds.yml").read_text())
+    del table["releases"][newest]
+    (source / "builds.yml").write_text(yaml.safe_dump(table, sort_keys=False))
     commit(source, "1.1.0")
+    with pytest.raises(ValueError, match=f"Invalid choice for 'torch': '{newest}' is not in"):
+        update(demo)
+    assert git(demo, "status", "--porcelain") == ""
+    update(demo, torch=second, backend="cpu")
+    assert Project(demo).answers["torch"] == second
+
+
+def test_the_message_after_an_update_says_what_is_in_force(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    demo = copied(source, tmp_path / "demo", "1.0.0", other_backends=["cpu"])
     capfd.readouterr()
     update(demo, quiet=False)
-
-    answers = Project(demo).answers
-    assert answers["torch"] == second
-    message = capfd.readouterr().err
-    assert f"torch {second}, backend {answers['backend']} and cpu, Python {answers['python']} or newer" in message
+    answers, message = Project(demo).answers, capfd.readouterr().err
+    assert (
+        f"torch {answers['torch']}, backend {answers['backend']} and cpu, Python {answers['python']} or newer"
+        in message
+    )
     commands = [line.strip() for line in message.splitlines() if line.startswith("    ")]
-    assert commands == ["git diff .copier-answers.yml", "uv lock", "uv sync"]
-    assert f"+torch: '{second}'" in git(demo, "diff", ".copier-answers.yml")
+    assert commands == ["git diff", "uv lock", "uv sync"]
+
+
+# What moves in the lockfile when one of these answers changes
+PYTORCH = re.compile(r"torch|torchvision|torchaudio|triton|(nvidia|cuda)-.+")
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "moves"),
+    [
+        ({"torch": "2.14", "backend": "cu126"}, {"backend": "cu130"}, True),
+        ({"torch": "2.14", "backend": "cu126"}, {"other_backends": ["cpu"]}, True),
+        ({"torch": "2.14"}, {"platforms": list(PLATFORMS)}, False),
+        ({"torch": "2.13", "companions": ["torchvision"]}, {"torch": "2.14"}, True),
+    ],
+    ids=["another backend", "cpu beside it", "a platform more", "a newer torch"],
+)
+def test_a_new_lock_moves_only_what_it_must(
+    before: dict[str, Any], change: dict[str, Any], moves: bool, source: Path, tmp_path: Path, replica: str
+) -> None:
+    answers = {"project_name": "demo", "torch_index": replica} | before
+    project = Project(copied(source, tmp_path / "demo", **answers))
+    held = {"tqdm": "4.66.5", "filelock": "3.18.0", "ruff": "0.9.0"}  # not the newest, so that a move would be seen
+    project.uv("lock", *(f"--upgrade-package={package}=={version}" for package, version in held.items()))
+    earlier = locked(project)
+    assert {package: earlier[package] for package in held} == {name: {version} for name, version in held.items()}
+    commit(project.path)
+    update(project.path, ref=copier.VcsRef.CURRENT, **change)
+    project.uv("lock")
+    now = locked(project)
+    moved = {name for name in earlier.keys() & now.keys() if earlier[name] != now[name]}
+    assert not {name for name in moved if not PYTORCH.fullmatch(name)}
+    assert ("torch" in moved) == moves
+
+
+def locked(project: Project) -> dict[str, set[str]]:
+    """Return the versions of each package in a lockfile."""
+    versions: dict[str, set[str]] = {}
+    for package in tomllib.loads((project.path / "uv.lock").read_text())["package"]:
+        versions.setdefault(package["name"], set()).add(package.get("version", ""))
+    return versions
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
+def test_who_is_asked_sees_the_answer_so_far_and_why_it_is_gone(source: Path, tmp_path: Path) -> None:
+    import pexpect
+
+    demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
+    command = ["-m", "copier", "update", "--vcs-ref=:current:", "--skip-answered", "--data=torch=2.15"]
+    terminal = pexpect.spawn(sys.executable, command, cwd=str(demo), dimensions=(50, 250), timeout=60, encoding="utf-8")
+    terminal.expect_exact(questions()["backend"]["help"][:30])
+    terminal.expect_exact("your answer so far (torch 2.15 has no rocm7.2 build for")
+    terminal.send("\r")
+    terminal.expect("is updated")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert Project(demo).answers["backend"] == "cu132"

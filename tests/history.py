@@ -1,0 +1,51 @@
+"""Git repositories: the versions of the template, and the projects that are rendered from them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import copier
+
+from tests.project import template
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def commit(folder: Path, tag: str = "") -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--allow-empty", "--message=change")
+    if tag:
+        git(folder, "tag", "--annotate", "--message=release", tag)
+
+
+def append(path: Path, line: str) -> None:
+    path.write_text(f"{path.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+
+
+def released(folder: Path, tag: str = "1.0.0") -> Path:
+    """Release the template as it is in the working tree, and return its repository."""
+    shutil.copytree(template(), folder)
+    git(folder, "init")
+    commit(folder, tag)
+    return folder
+
+
+def copied(source: Path, folder: Path, ref: str | None = None, **answers: object) -> Path:
+    """Render a project from a version of the template, and commit it."""
+    copier.run_copy(
+        str(source), folder, data=answers, vcs_ref=ref, defaults=True, quiet=True, settings=copier.Settings()
+    )
+    git(folder, "init")
+    commit(folder)
+    return folder
+
+
+def update(project: Path, quiet: bool = True, ref: str | copier.VcsRef | None = None, **answers: object) -> None:
+    copier.run_update(
+        project, data=answers, vcs_ref=ref, defaults=True, quiet=quiet, overwrite=True, settings=copier.Settings()
+    )

@@ -1,0 +1,181 @@
+"""Rendered pipelines: what they run, when they fail, and what they tell of a new version of the template."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.history import append, commit, copied, git, released
+from tests.project import Project
+from tests.table import PLATFORMS
+
+EVERYTHING = {
+    "torch": "2.14",
+    "platforms": list(PLATFORMS),
+    "other_backends": ["cpu", "rocm7.2"],
+    "companions": ["torchvision", "torchaudio"],
+}
+
+
+def load(project: Project, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((project.path / name).read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("answers", [{}, EVERYTHING], ids=["default", "everything"])
+def test_workflows_may_do_no_more_than_they_must(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    project = render(**answers)
+    for path in project.path.glob(".github/workflows/*.yml"):
+        workflow = load(project, str(path.relative_to(project.path)))
+        assert workflow["permissions"] in ({}, {"contents": "read"})
+        for job in workflow["jobs"].values():
+            for step in job["steps"]:
+                assert re.search(r"@[0-9a-f]{40}$", step.get("uses", f"run@{'0' * 40}"))
+        text = path.read_text()
+        assert len(re.findall(r"uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n", text)) == text.count("uses:")
+        assert "secrets." not in text
+    jobs = load(project, ".github/workflows/template.yml")["jobs"]
+    assert [job["permissions"] for job in jobs.values()] == [{"contents": "read", "issues": "write"}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: the step runs in bash, on Linux")
+def test_an_issue_is_opened_once_for_each_new_version(tmp_path: Path) -> None:
+    source = released(tmp_path / "template")
+    project = Project(copied(source, tmp_path / "demo"))
+    assert opened(project) == ""
+    append(source / "template" / "pyproject.toml.jinja", "# new")
+    commit(source, "1.1.0")
+    issue = opened(project)
+    assert issue.startswith("issue create --title Update to version 1.1.0 of the template --body ")
+    assert opened(project, "Update to version 1.1.0 of the template") == ""
+    append(source / "template" / "pyproject.toml.jinja", "# newer")
+    commit(source, "1.2.0")
+    assert "version 1.2.0" in opened(project, "Update to version 1.1.0 of the template", "Update")
+    (project.path / ".copier-answers.yml").write_text("torch: '2.15'\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        opened(project)
+
+
+def opened(project: Project, *titles: str) -> str:
+    """Run the step that opens an issue where there are issues with these titles, and return what it opens."""
+    programs = project.path.parent / "bin"
+    programs.mkdir(exist_ok=True)
+    output = programs / "output"
+    output.write_text("")
+    for name, script in {
+        "uvx": f'exec "{sys.executable}" -m "$@"',
+        "jq": f"""exec "{sys.executable}" -c 'import json, sys; found = json.load(sys.stdin)[sys.argv[-1][1:]]
+print(found if isinstance(found, str) else json.dumps(found))' "$@\"""",
+        "gh": f'if [ "$2" = list ]; then printf "%s\\n" "$TITLES"; else echo "$@" > {output}; fi',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    (step,) = (
+        step
+        for step in load(project, ".github/workflows/template.yml")["jobs"]["update"]["steps"]
+        if "gh issue" in step.get("run", "")
+    )
+    env = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TITLES": "\n".join(titles)}
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=project.path, env=env, check=True)
+    return output.read_text()
+
+
+def test_a_scheduled_job_fails_once_there_is_a_new_version(tmp_path: Path) -> None:
+    source = released(tmp_path / "template")
+    project = Project(copied(source, tmp_path / "demo", ci="gitlab"))
+    job = load(project, ".gitlab-ci.yml")["template"]
+    assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
+    install, *commands = job["script"]
+    assert install == "pip install copier"
+
+    def run() -> list[int]:
+        programs = ([sys.executable, "-m", *command.split()] for command in commands)
+        return [subprocess.run(program, cwd=project.path, check=False).returncode for program in programs]
+
+    assert run() == [0, 0]
+    git(source, "commit", "--allow-empty", "--message=new")
+    commit(source, "1.1.0")
+    assert run() == [0, 2]
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_a_stale_lock_stops_a_pipeline(ci: str, render: Callable[..., Project]) -> None:
+    project = render(ci=ci)
+    if ci == "github":
+        steps = load(project, ".github/workflows/ci.yml")["jobs"]["check"]["steps"]
+        commands = [step["run"] for step in steps if "run" in step]
+    else:
+        job = load(project, ".gitlab-ci.yml")["check"]
+        commands = [line for line in [*job["before_script"], *job["script"]] if line.startswith("uv ")]
+    first = commands[0].removeprefix("uv ").split()
+    assert first == ["lock", "--check"], "before anything is installed"
+    with pytest.raises(AssertionError, match="Unable to find lockfile"):
+        project.uv(*first)
+    project.lock()
+    project.uv(*first)
+    pyproject = project.path / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('"tqdm>=4.66"', '"tqdm>=4.67"'))
+    with pytest.raises(AssertionError, match="needs to be updated"):
+        project.uv(*first)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "tags"),
+    [(["linux-aarch64"], ["saas-linux-small-arm64"]), (["linux-x86_64", "linux-aarch64"], None)],
+    ids=["aarch64", "both"],
+)
+def test_gitlab_runs_on_a_platform_of_the_project(
+    platforms: list[str], tags: list[str] | None, render: Callable[..., Project]
+) -> None:
+    assert load(render(ci="gitlab", platforms=platforms), ".gitlab-ci.yml")["check"].get("tags") == tags
+
+
+ANSWERS = [{}, EVERYTHING, {"torch": "2.14", "backend": "xpu", "companions": ["torchvision"]}]
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=["default", "everything", "xpu"])
+def test_dependabot_leaves_the_release_of_torch_alone(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    project = render(**answers)
+    uv, actions = load(project, ".github/dependabot.yml")["updates"]
+    assert (uv["package-ecosystem"], actions["package-ecosystem"]) == ("uv", "github-actions")
+    assert uv["versioning-strategy"] == "lockfile-only", "the ranges are the template's"
+    patches_only, held = {}, set()
+    for rule in uv["ignore"]:
+        if "update-types" in rule:
+            patches_only[rule["dependency-name"]] = {name.rsplit("-", 1)[1] for name in rule["update-types"]}
+        else:
+            held.add(rule["dependency-name"])
+    pinned = {"torch", *project.answers["companions"]}
+    assert patches_only == {package: {"major", "minor"} for package in pinned}
+    assert held == {name for name in direct(project) if "triton" in name}
+    groups = uv.get("groups", {"torch": {"patterns": ["torch"]}})
+    assert set(groups["torch"]["patterns"]) == pinned
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=["default", "everything", "xpu"])
+def test_renovate_does_so_too(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    project = render(ci="gitlab", **answers)
+    every, group = json.loads((project.path / "renovate.json").read_text())["packageRules"]
+    assert (every["matchManagers"], every["rangeStrategy"]) == (["pep621"], "in-range-only")
+    assert set(group["matchPackageNames"]) == {
+        name for name in direct(project) if fnmatch.fnmatch(name, "torch*") or "triton" in name
+    }
+    assert group["groupName"] == "torch"
+
+
+def direct(project: Project) -> set[str]:
+    """Return the packages that a project names itself."""
+    pyproject = project.pyproject
+    groups = [pyproject["project"]["dependencies"], *pyproject["dependency-groups"].values()]
+    return {Requirement(line).name for group in groups for line in group}
