@@ -24,6 +24,7 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 
+from tests import quick
 from tests.table import RELEASES, ROOT, TABLE
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -109,7 +110,8 @@ class Project:
         Raises:
             ValueError: An answer was refused.
         """
-        copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
+        with quick.renders(template()):
+            copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
         return cls(path)
 
     @cached_property
