@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import tomllib
+import unicodedata
+from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import yaml
 
@@ -50,6 +52,21 @@ def assert_tidy(path: Path, text: str) -> None:
     assert "\n\n\n" not in text or path.suffix == ".py" or path.name == "LICENSE", f"{path}: two blank lines"
     assert not text.startswith("\n"), f"{path}: a blank line at the start"
     assert re.search(r"[^\n]\n\Z", text) or not text, f"{path}: one newline at the end"
+
+
+def assert_fit_for_windows(paths: Iterable[PurePath]) -> None:
+    """Check that Windows, and a file system that knows no case, can have these files in a folder of a hundred characters."""
+    spelled: dict[str, str] = {}
+    for path in paths:
+        for part in path.parts:
+            assert not re.search(r'[<>:"\\|?*\x00-\x1f]|[. ]$', part), f"{path}: a character that Windows forbids"
+            stem = part.split(".")[0].rstrip(" ").lower()
+            assert not re.fullmatch(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", stem), f"{path}: a device"
+        assert len(path.as_posix()) <= 150, f"{path}: too long"
+        for folder in (path, *path.parents):
+            name = folder.as_posix()
+            other = spelled.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            assert other == name, f"{name} and {other} are one"
 
 
 def assert_linted(folder: Path) -> None:

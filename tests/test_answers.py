@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tests.choosing import Table, answering
-from tests.files import assert_linted, assert_tidy, files, parse
+from tests.files import assert_fit_for_windows, assert_linted, assert_tidy, files, parse
 from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, builds, pythons
 
@@ -215,6 +215,7 @@ def text_in_license(text: str) -> str:
 def assert_whole(project: Project, given: dict[str, Any]) -> None:
     """Check the files of a project one by one, and that they hold what was given, and nothing else that came of it."""
     found = files(project)
+    assert_fit_for_windows(found)
     for path, text in found.items():
         parse(path, text)
         assert_tidy(path, text)

@@ -131,8 +131,17 @@ def test_a_project_builds_under_any_name(
 def test_the_default_project_has_these_files(render: Callable[..., Project]) -> None:
     package, tests = Path("src/demo"), Path("tests")
     assert set(files(render())) == {
-        *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".copier-answers.yml")),
-        *map(Path, ("Dockerfile", ".dockerignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml")),
+        *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".gitattributes")),
+        *map(
+            Path,
+            (
+                ".copier-answers.yml",
+                "Dockerfile",
+                ".dockerignore",
+                ".pre-commit-config.yaml",
+                ".github/workflows/ci.yml",
+            ),
+        ),
         *(
             package / f"{name}.py"
             for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")
