@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import random
 import re
 import tempfile
 import unicodedata
@@ -266,7 +267,8 @@ def folder() -> Iterator[Path]:
 
 def run(request: pytest.FixtureRequest, shard: int, examples: int, *strategies: Any) -> Callable[[Any], None]:
     """Run a property for a number of examples; other ones for each shard, and with --hypothesis-seed."""
-    base = request.config.getoption("--hypothesis-seed")
+    given_seed = request.config.getoption("--hypothesis-seed")
+    base = random.random() if given_seed == "random" else given_seed
     options = settings(
         max_examples=examples,
         deadline=None,
