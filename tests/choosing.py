@@ -32,7 +32,7 @@ def answering(choose: Choose) -> Iterator[dict[str, Any]]:
         if not question.choices or name in question.answers.init or not question.get_when():
             return get_default(question)
         if name not in taken:
-            offered = [choice.value for choice in question._formatted_choices if not choice.disabled]
+            offered = [str(choice.value) for choice in question._formatted_choices if not choice.disabled]
             taken[name] = question.parse_answer(choose(name, offered, bool(question.multiselect)))
             question.validate_answer(taken[name])
         return taken[name]

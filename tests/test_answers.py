@@ -265,7 +265,9 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def run(request: pytest.FixtureRequest, shard: int, examples: int, *strategies: Any) -> Callable[[Any], None]:
+def run(
+    request: pytest.FixtureRequest, shard: int, examples: int, *strategies: Any
+) -> Callable[[Callable[..., None]], None]:
     """Run a property for a number of examples; other ones for each shard, and with --hypothesis-seed."""
     given_seed = request.config.getoption("--hypothesis-seed")
     base = random.random() if given_seed == "random" else given_seed
@@ -276,7 +278,12 @@ def run(request: pytest.FixtureRequest, shard: int, examples: int, *strategies: 
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    return lambda test: seed(f"{base} {shard}")(options(given(*strategies)(test)))()
+
+    def repeat(test: Callable[..., None]) -> None:
+        repeated: Callable[[], None] = seed(f"{base} {shard}")(options(given(*strategies)(test)))
+        repeated()
+
+    return repeat
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -109,7 +109,7 @@ REFUSED = {
     "torch": ({"package_name": "torch"}, "torch is a package that the project uses"),
     "a package with capitals": (
         {"package_name": "Torch"},
-        'capital letters, which ruff refuses in a module: take "torch"',
+        'capital letters, and ruff refuses those: take "torch"',
     ),
     "the standard library": ({"package_name": "json"}, "json is a module of the standard library"),
     "the tests of the standard library": ({"package_name": "test"}, "test is a module of the standard library"),
