@@ -266,7 +266,7 @@ def folder() -> Iterator[Path]:
 
 
 def run(
-    request: pytest.FixtureRequest, shard: int, examples: int, *strategies: Any
+    request: pytest.FixtureRequest, shard: int, examples: int, *strategies: st.SearchStrategy[Any]
 ) -> Callable[[Callable[..., None]], None]:
     """Run a property for a number of examples; other ones for each shard, and with --hypothesis-seed."""
     given_seed = request.config.getoption("--hypothesis-seed")
