@@ -301,6 +301,39 @@ def test_every_file_holds_legitimate_answers(shard: int, request: pytest.Fixture
     assert_linted(folder)
 
 
+@pytest.mark.parametrize(
+    "description",
+    [
+        "```",
+        "~~~ x",
+        "<!-- x",
+        "<script>",
+        "[x]: y",
+        "---",
+        "* * *",
+        "# x",
+        "- x",
+        "> x",
+        "=",
+        "| x |",
+        "**x** y",
+        "_x_",
+        "\\",
+    ],
+)
+def test_a_description_is_a_paragraph(description: str, folder: Path) -> None:
+    project = Project.render(folder / "demo", description=description)
+    assert_whole(project, {"description": description})
+
+
+@pytest.mark.parametrize(
+    "name", ["O'Brien", 'Jane "J" Doe, Jr.', "日本語", "עברית", "Ⅷ & Sons <us>", "  Ada  ", " \u3000"]
+)
+def test_a_name_is_taken_as_it_is(name: str, folder: Path) -> None:
+    project = Project.render(folder / "demo", user_name=name, license="BSD-3-Clause")
+    assert_whole(project, {"user_name": name})
+
+
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_any_answer_is_refused_in_one_line_or_written(shard: int, request: pytest.FixtureRequest, folder: Path) -> None:
     numbers = count()
