@@ -24,6 +24,7 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 
+from tests import quick
 from tests.table import RELEASES, ROOT, TABLE
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -109,7 +110,8 @@ class Project:
         Raises:
             ValueError: An answer was refused.
         """
-        copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
+        with quick.renders(template()):
+            copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
         return cls(path)
 
     @cached_property
@@ -135,7 +137,7 @@ class Project:
         file = self.path / "pyproject.toml"
         file.write_text(file.read_text().replace(f'"{TABLE["index"]}/', f'"{replica}/'))
 
-    def uv(self, *arguments: str) -> str:
+    def uv(self, *arguments: str, **variables: str) -> str:
         """Run uv in the project, on the packages of the day that the table of builds was read, and return its output."""
         env = {
             name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"
@@ -144,6 +146,7 @@ class Project:
         # tests/uv/uv.toml, in the place of whoever runs the tests
         env |= {"XDG_CONFIG_HOME": str(ROOT / "tests"), "APPDATA": str(ROOT / "tests")}
         env["MACOSX_DEPLOYMENT_TARGET"] = RELEASES[self.answers["torch"]]["macos"]
+        env |= variables
         done = subprocess.run(["uv", *arguments], cwd=self.path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"uv {' '.join(arguments)}\n{done.stderr}"
         return done.stdout

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import quote, unquote
 
@@ -80,13 +81,7 @@ class Handler(BaseHTTPRequestHandler):
             page = {"meta": {"api-version": "1.1"}, "name": package, "versions": versions, "files": files}
             self.reply(json.dumps(page).encode(), JSON)
         else:
-            links = [
-                f'<a href="/whl/{wheel.backend}/{quote(wheel.filename)}#sha256={wheels.digest(wheel)}" data-core-metadata="true"'
-                f' data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
-                f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
-                for wheel in listed
-            ]
-            self.reply("\n".join(["<!DOCTYPE html>", "<html><body>", *links, "</body></html>"]).encode(), "text/html")
+            self.reply(links(listed, "/whl/{backend}/").encode(), "text/html")
 
     def reply(self, content: bytes, kind: str) -> None:
         self.send_response(200)
@@ -101,9 +96,31 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: pytest shows what fails."""
 
 
+def links(listed: list[wheels.Wheel], base: str) -> str:
+    """Return the page of a package in HTML (PEP 503)."""
+    anchors = [
+        f'<a href="{base.format(backend=wheel.backend)}{quote(wheel.filename)}#sha256={wheels.digest(wheel)}"'
+        f' data-core-metadata="true" data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
+        f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
+        for wheel in listed
+    ]
+    return "\n".join(["<!DOCTYPE html>", "<html><body>", *anchors, "</body></html>"])
+
+
 def found(backend: str) -> dict[str, list[wheels.Wheel]]:
     return wheels.packages(backend) if backend in BACKENDS else {}
 
 
 def file(backend: str, name: str) -> wheels.Wheel | None:
     return next((wheel for some in found(backend).values() for wheel in some if wheel.filename == name), None)
+
+
+def write(folder: Path, backend: str, release: str) -> None:
+    """Write what a backend's index has of a release into a folder, which has the shape of the index."""
+    for package, listed in found(backend).items():
+        if own := [wheel for wheel in listed if wheel.release == release]:
+            (folder / backend / package).mkdir(parents=True)
+            (folder / backend / package / "index.html").write_text(links(own, "../"), encoding="utf-8")
+            for wheel in own:
+                (folder / backend / wheel.filename).write_bytes(wheels.body(wheel))
+                (folder / backend / f"{wheel.filename}.metadata").write_bytes(wheels.metadata(wheel))

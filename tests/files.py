@@ -1,0 +1,94 @@
+"""What holds for every rendered project, whatever the answers: its files parse, and look as a person would leave them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path, PurePath
+
+import yaml
+
+from tests.project import Project
+from tests.table import ROOT
+
+
+def files(project: Project) -> dict[Path, str]:
+    """Return the rendered files: their paths in the project, and their text."""
+    return {
+        path.relative_to(project.path): path.read_bytes().decode()
+        for path in sorted(project.path.rglob("*"))
+        if path.is_file()
+    }
+
+
+@cache
+def parse(path: Path, text: str) -> None:
+    """Parse a file by its kind; shell scripts and the Dockerfile are left to their linters.
+
+    Raises:
+        ValueError, SyntaxError, yaml.YAMLError: The text does not parse.
+    """
+    if path.suffix == ".toml":
+        tomllib.loads(text)
+    elif path.suffix in (".yml", ".yaml"):
+        yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    elif path.suffix == ".json":
+        json.loads(text)
+    elif path.suffix == ".py":
+        ast.parse(text, feature_version=(3, 8))
+
+
+def assert_tidy(path: Path, text: str) -> None:
+    """Check what no formatter is asked about: line endings, blanks at the end of lines, blank lines."""
+    assert "\r" not in text, path
+    assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{path}: blanks at the end of a line"
+    assert "\n\n\n" not in text or path.suffix == ".py" or path.name == "LICENSE", f"{path}: two blank lines"
+    assert not text.startswith("\n"), f"{path}: a blank line at the start"
+    assert re.search(r"[^\n]\n\Z", text) or not text, f"{path}: one newline at the end"
+
+
+def assert_fit_for_windows(paths: Iterable[PurePath]) -> None:
+    """Check that Windows, and a file system that knows no case, can have these files in a folder of a hundred characters."""
+    spelled: dict[str, str] = {}
+    for path in paths:
+        for part in path.parts:
+            assert not re.search(r'[<>:"\\|?*\x00-\x1f]|[. ]$', part), f"{path}: a character that Windows forbids"
+            stem = part.split(".")[0].rstrip(" ").lower()
+            assert not re.fullmatch(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", stem), f"{path}: a device"
+        assert len(path.as_posix()) <= 150, f"{path}: too long"
+        for folder in (path, *path.parents):
+            name = folder.as_posix()
+            other = spelled.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            assert other == name, f"{name} and {other} are one"
+
+
+def assert_linted(folder: Path) -> None:
+    """Check all the projects in a folder, each by its own settings, with the linters of what lies there."""
+
+    def check(*command: str | Path, cwd: Path = folder) -> None:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command[0]} {command[1]}:\n{done.stdout}{done.stderr}"
+
+    def found(pattern: str) -> list[str]:
+        return [str(path.relative_to(folder)) for path in folder.glob(pattern)]
+
+    check("ruff", "format", "--check", "--no-cache", "--quiet", ".")
+    check("ruff", "check", "--no-cache", "--quiet", ".")
+    check("tombi", "format", "--check", "--offline", "--quiet", folder, cwd=ROOT)  # by the settings in tombi.toml
+    lengths = "rules: {line-length: disable}"  # a user's text has any
+    check("yamllint", "--strict", "--config-data", f"{{extends: {ROOT / '.yamllint.yml'}, {lengths}}}", ".")
+    for command, pattern in (
+        (["shellcheck"], "*/slurm/*"),
+        (["hadolint", "--failure-threshold", "warning", "--ignore", "DL3008"], "**/Dockerfile"),
+        (["zizmor", "--offline", "--quiet"], "*/.github"),
+        (["actionlint"], "*/.github/workflows/*"),
+    ):
+        if (paths := found(pattern)) and (command[0] != "actionlint" or shutil.which("actionlint")):
+            check(*command, *paths)
