@@ -46,9 +46,8 @@ def drop_value_from_a_row(source: Path) -> None:
 
 
 def rename_question(source: Path) -> None:
-    edit(source / "copier.yml", "user_email:\n", "user_mail:\n")
-    edit(source / "copier.yml", "{% if user_email and not user_email |", "{% if user_mail and not user_mail |")
-    edit(source / "copier.yml", "{{ user_email | to_json }}", "{{ user_mail | to_json }}")
+    questions = source / "copier.yml"
+    questions.write_text(questions.read_text(encoding="utf-8").replace("user_email", "user_mail"), encoding="utf-8")
 
 
 def edit(path: Path, old: str, new: str) -> None:
