@@ -32,10 +32,10 @@ def test_an_image_has_the_backend_and_no_tools(others: list[str], render: Callab
     project.resolve_with(replica)
     project.lock()
     for backend in project.backends:
-        without, everything = installs(project, FILES["docker"], "linux-x86_64", backend)
-        assert without["torch"] == everything["torch"] == f"2.14.1+{backend}"
-        assert "pytest" not in everything
-        assert everything.keys() - without.keys() == {"demo"}
+        (installed,) = installs(project, FILES["docker"], "linux-x86_64", backend)
+        assert installed["torch"] == f"2.14.1+{backend}"
+        assert "demo" in installed
+        assert "pytest" not in installed
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])

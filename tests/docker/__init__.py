@@ -79,8 +79,7 @@ def missing() -> str:
 def there() -> bool:
     """Say whether an engine answers that has BuildKit's checks and Compose."""
     return bool(shutil.which("docker")) and all(
-        Docker().run(*command.split()).returncode == 0
-        for command in ("info", "buildx version", "compose version")
+        Docker().run(*command.split()).returncode == 0 for command in ("info", "buildx version", "compose version")
     )
 
 
@@ -110,8 +109,24 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
     with ExitStack() as stack:
         stack.callback(remove_cgroups, root.name)
         log = stack.enter_context((root / "dockerd.log").open("w"))
-        namespaces = "unshare --mount --net --pid --fork --kill-child --propagation private bash -euc".split()
-        daemon = start([*namespaces, START, "dockerd", root.name, tempfile.gettempdir(), *options], cwd=root, stdout=log, stderr=log)
+        namespaces = [
+            "unshare",
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "bash",
+            "-euc",
+        ]
+        daemon = start(
+            [*namespaces, START, "dockerd", root.name, tempfile.gettempdir(), *options],
+            cwd=root,
+            stdout=log,
+            stderr=log,
+        )
         stack.callback(stop, daemon)
         first = wait_for(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().strip())
         loader = next((root / "usr").glob("lib*/ld-linux*"))
