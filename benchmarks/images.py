@@ -118,12 +118,14 @@ def build(docker: Docker, project: Project, text: str) -> tuple[float, list[str]
 def compressed(docker: Docker, layers: set[str], known: dict[str, int]) -> int:
     """Return the bytes of layers of the image as they are pushed, with zstd."""
     if missing := layers - known.keys():
-        with subprocess.Popen([docker.program, "save", "demo"], env=docker.env, stdout=subprocess.PIPE) as saved:
-            with tarfile.open(fileobj=saved.stdout, mode="r|") as image:
-                for member in image:
-                    digest = f"sha256:{member.name.rsplit('/', 1)[-1]}"
-                    if digest in missing and (stream := image.extractfile(member)):
-                        known[digest] = sum(map(len, zstandard.ZstdCompressor(threads=-1).read_to_iter(stream)))
+        with (
+            subprocess.Popen([docker.program, "save", "demo"], env=docker.env, stdout=subprocess.PIPE) as saved,
+            tarfile.open(fileobj=saved.stdout, mode="r|") as image,
+        ):
+            for member in image:
+                digest = f"sha256:{member.name.rsplit('/', 1)[-1]}"
+                if digest in missing and (stream := image.extractfile(member)):
+                    known[digest] = sum(map(len, zstandard.ZstdCompressor(threads=-1).read_to_iter(stream)))
     return sum(known[digest] for digest in layers)
 
 

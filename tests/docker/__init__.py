@@ -20,7 +20,7 @@ from typing import Any
 
 DEBIAN = "http://deb.debian.org/debian"
 SUITE = "forky"  # its engine has `docker build --check`
-PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns")
+PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns", "dash", "mount")
 APT = """\
 Dir::Cache "{0}";
 Dir::Etc::sourcelist "{0}/sources.list";
@@ -40,7 +40,9 @@ mount --rbind /sys/fs/cgroup sys/fs/cgroup
 mount --rbind /dev dev
 mount -t tmpfs tmpfs run
 mkdir -p ".$2" && mount --bind "$2" ".$2"
-exec chroot . dockerd --host unix:///docker.sock --group root --cgroup-parent "$1" "${@:3}"
+mkdir -p old && pivot_root . old
+exec dash -euc 'umount --lazy /old; exec dockerd --host unix:///docker.sock --group root --cgroup-parent "$@"' \
+  dockerd "$1" "${@:3}"
 """
 
 
