@@ -226,6 +226,7 @@ def bench_docker(session: nox.Session) -> None:
     if reason := missing():
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")
+    session.run_install("uv", "pip", "install", "--quiet", "zstandard")
     session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs)
 
 

@@ -21,7 +21,9 @@ FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab":
 def installs(project: Project, file: str, platform: str, backend: str = "") -> list[dict[str, str]]:
     """Return what each `uv sync` of a file would install on a platform, into an empty environment: names and versions."""
     text = (project.path / file).read_text().replace("\\\n", "").replace("$BACKEND", backend)
-    found = [project.would_sync(platform, *shlex.split(options)) for options in re.findall(r"\buv sync\b(.*)", text)]
+    found = [
+        project.would_sync(platform, *shlex.split(options)) for options in re.findall(r"\buv sync\b([^&\n]*)", text)
+    ]
     assert found, f"no uv sync in {file}"
     return found
 

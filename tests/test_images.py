@@ -24,7 +24,7 @@ from tests.docker.images import bases, provide
 from tests.project import PYTHON, Project
 from tests.replica import replica as stand_in
 from tests.replica import wheels
-from tests.table import TABLE
+from tests.table import ROOT, TABLE
 
 RELEASE = "2.13"  # the wheel that the replica may have
 CPU: dict[str, object] = {"torch": RELEASE, "backend": "cpu", "python": PYTHON, "platforms": ["linux-x86_64"]}

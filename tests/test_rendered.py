@@ -165,7 +165,17 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
     package, tests = Path("src/demo"), Path("tests")
     assert set(files(render())) == {
         *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".gitignore", ".copier-answers.yml")),
-        *map(Path, ("Dockerfile", ".dockerignore", ".pre-commit-config.yaml", ".github/workflows/ci.yml")),
+        *map(
+            Path,
+            (
+                "Dockerfile",
+                "compose.gpu.yaml",
+                "compose.yaml",
+                ".dockerignore",
+                ".pre-commit-config.yaml",
+                ".github/workflows/ci.yml",
+            ),
+        ),
         *(
             package / f"{name}.py"
             for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")

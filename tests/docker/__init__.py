@@ -201,7 +201,7 @@ def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process: the first one in its namespaces, if there is one, that all others end with."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in children or [process.pid]:
+    for pid in children or [str(process.pid)]:
         os.kill(int(pid), signal.SIGTERM)
     try:
         process.wait(30)
@@ -219,7 +219,12 @@ def remove_cgroups(name: str) -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder that processes have just let go of."""
-    wait_for(lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists())
+
+    def gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    wait_for(gone)
 
 
 def wait_for(condition: Any, seconds: float = 60) -> Any:

@@ -48,9 +48,11 @@ def stand_in_for_python(docker: Docker, image: str, python: str) -> None:
         unpack(folder / "tools", "mmdebstrap")
         packages = f"ca-certificates,python{python},libpython{python}-dev"
         options = ["--quiet", "--variant=minbase", f"--include={packages}", '--aptopt=APT::Sandbox::User "root"']
+        options += [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "info", "locale", "man")]
         tar = folder / "base.tar"
-        mmdebstrap = ["perl", folder / "tools/usr/bin/mmdebstrap", *options, PYTHONS[python], tar, DEBIAN]
-        done = subprocess.run(mmdebstrap, capture_output=True, text=True, check=False)
+        mmdebstrap = ["perl", str(folder / "tools/usr/bin/mmdebstrap"), *options, PYTHONS[python], str(tar), DEBIAN]
+        env = {**os.environ, "PATH": f"{os.environ['PATH']}:{folder / 'tools/usr/bin'}"}
+        done = subprocess.run(mmdebstrap, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         docker("import", tar, raw)
         (folder / "context").mkdir()
