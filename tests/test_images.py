@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker import Docker, engine
+from tests.docker import Docker, engine, there
 from tests.docker.images import bases, provide
 from tests.project import PYTHON, Project
 from tests.replica import replica as stand_in
@@ -32,12 +32,12 @@ CPU: dict[str, object] = {"torch": RELEASE, "backend": "cpu", "python": PYTHON, 
 
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
-    """The commands of an engine; the images that are made are gone in the end."""
+    """The commands of an engine. The images that are made end with it; from an engine that was there, they are removed."""
     with engine() as docker:
         before = set(docker("image", "ls", "--quiet").split())
         yield docker
-        made = set(docker("image", "ls", "--quiet").split()) - before
-        if made:
+        if there():
+            made = set(docker("image", "ls", "--quiet").split()) - before
             docker.run("image", "rm", "--force", *made)
 
 
