@@ -140,7 +140,6 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
             str(root / "usr" / "bin" / "docker"),
             DOCKER_HOST=f"unix://{root}/docker.sock",
             DOCKER_CONFIG=str(root / "config"),
-            PATH=f"{root / 'usr' / 'bin'}:{os.environ['PATH']}",
         )
 
         def answers() -> bool:
