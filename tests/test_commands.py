@@ -21,7 +21,9 @@ FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab":
 def installs(project: Project, file: str, platform: str, backend: str = "") -> list[dict[str, str]]:
     """Return what each `uv sync` of a file would install on a platform, into an empty environment: names and versions."""
     text = (project.path / file).read_text().replace("\\\n", "").replace("$BACKEND", backend)
-    found = [project.would_sync(platform, *shlex.split(options)) for options in re.findall(r"\buv sync\b(.*)", text)]
+    found = [
+        project.would_sync(platform, *shlex.split(options)) for options in re.findall(r"\buv sync\b([^&\n]*)", text)
+    ]
     assert found, f"no uv sync in {file}"
     return found
 
@@ -32,10 +34,10 @@ def test_an_image_has_the_backend_and_no_tools(others: list[str], render: Callab
     project.resolve_with(replica)
     project.lock()
     for backend in project.backends:
-        without, everything = installs(project, FILES["docker"], "linux-x86_64", backend)
-        assert without["torch"] == everything["torch"] == f"2.14.1+{backend}"
-        assert "pytest" not in everything
-        assert everything.keys() - without.keys() == {"demo"}
+        (installed,) = installs(project, FILES["docker"], "linux-x86_64", backend)
+        assert installed["torch"] == f"2.14.1+{backend}"
+        assert "demo" in installed
+        assert "pytest" not in installed
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])

@@ -132,7 +132,8 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
     package, tests = Path("src/demo"), Path("tests")
     assert set(files(render())) == {
         *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".copier-answers.yml")),
-        *map(Path, (".gitignore", ".gitattributes", "Dockerfile", ".dockerignore", ".pre-commit-config.yaml")),
+        *map(Path, (".gitignore", ".gitattributes", ".pre-commit-config.yaml")),
+        *map(Path, ("Dockerfile", ".dockerignore", "compose.yaml", "compose.gpu.yaml")),
         *map(Path, (".github/workflows/ci.yml", ".github/workflows/template.yml", ".github/dependabot.yml")),
         *(
             package / f"{name}.py"

@@ -23,19 +23,19 @@ UPLOADED = f"{TABLE['as_of']}T00:00:00Z"
 
 
 @contextmanager
-def replica() -> Iterator[str]:
+def replica(address: str = "127.0.0.1") -> Iterator[str]:
     """Serve the replica while the context lasts, and yield its base URL, to be used as `torch_index`."""
-    with serving(Handler) as url:
+    with serving(Handler, address) as url:
         yield f"{url}/whl"
 
 
 @contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve on loopback while the context lasts, and yield the URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def serving(handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.0.0.1") -> Iterator[str]:
+    """Serve on an address of this machine while the context lasts, and yield the URL."""
+    server = ThreadingHTTPServer((address, 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{address}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -1,0 +1,165 @@
+"""Images of the CPU project and of the default one, beside uv's own example Dockerfiles and a plain `pip install`.
+
+Of each: the first build, then an edit of the code, of a tool's table in pyproject.toml, and a small dependency more. What moves is
+the layers that the image before did not have, compressed with zstd as for a push. An argument chooses projects: `cpu`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import zstandard
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.docker import Docker, engine
+from tests.project import PYTHON, Project
+from tests.test_images import CPU, have, lock, pytorch_index
+
+UV = "ghcr.io/astral-sh/uv:0.13.8"
+# https://github.com/astral-sh/uv-docker-example: multistage.Dockerfile and Dockerfile, with this project's base, command and
+# Python. The images that they begin with there hold a Debian, a Python and uv, as these do
+MULTI = """
+FROM python:{python}-slim AS builder
+COPY --from={uv} /uv /uvx /bin/
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_NO_DEV=1
+ENV UV_PYTHON_DOWNLOADS=0
+WORKDIR /app
+RUN --mount=type=cache,target=/root/.cache/uv \\
+    --mount=type=bind,source=uv.lock,target=uv.lock \\
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \\
+    uv sync --locked --no-install-project
+COPY . /app
+RUN --mount=type=cache,target=/root/.cache/uv \\
+    uv sync --locked
+FROM python:{python}-slim
+RUN groupadd --system --gid 999 nonroot \\
+ && useradd --system --gid 999 --uid 999 --create-home nonroot
+COPY --from=builder --chown=nonroot:nonroot /app /app
+ENV PATH="/app/.venv/bin:$PATH"
+USER nonroot
+WORKDIR /app
+CMD ["demo", "train"]
+"""
+SINGLE = """
+FROM python:{python}-slim
+COPY --from={uv} /uv /uvx /bin/
+RUN groupadd --system --gid 999 nonroot \\
+ && useradd --system --gid 999 --uid 999 --create-home nonroot
+WORKDIR /app
+ENV UV_COMPILE_BYTECODE=1
+ENV UV_LINK_MODE=copy
+ENV UV_NO_DEV=1
+ENV UV_TOOL_BIN_DIR=/usr/local/bin
+RUN --mount=type=cache,target=/root/.cache/uv \\
+    --mount=type=bind,source=uv.lock,target=uv.lock \\
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \\
+    uv sync --locked --no-install-project
+COPY . /app
+RUN --mount=type=cache,target=/root/.cache/uv \\
+    uv sync --locked
+ENV PATH="/app/.venv/bin:$PATH"
+ENTRYPOINT []
+USER nonroot
+CMD ["demo", "train"]
+"""
+# pip, by way of uv, as the base has none
+NAIVE = """
+FROM python:{python}-slim
+COPY --from={uv} /uv /uvx /bin/
+WORKDIR /app
+COPY . .
+RUN uv tool run pip --python python install --break-system-packages --no-cache-dir {index} .
+CMD ["demo", "train"]
+"""
+FILES = {"the project": "", "uv's multi-stage example": MULTI, "uv's single-stage example": SINGLE, "pip": NAIVE}
+
+
+def code(project: Project) -> None:
+    with (project.path / "src" / "demo" / "train.py").open("a") as file:
+        file.write("# an edit\n")
+
+
+def tool(project: Project) -> None:
+    file = project.path / "pyproject.toml"
+    file.write_text(file.read_text().replace("line-length = 100", "line-length = 99"))
+
+
+def dependency(project: Project) -> None:
+    lock(project, "add", "--no-sync", "einops>=0.8")
+
+
+EDITS: dict[str, Callable[[Project], None]] = {
+    "a line of code": code,
+    "a tool's table": tool,
+    "a small dependency": dependency,
+}
+
+
+def build(docker: Docker, project: Project, text: str) -> tuple[float, list[str]]:
+    """Build the image, and return the seconds that took and the layers."""
+    if text:
+        (project.path / "Dockerfile").write_text(text)
+    start = time.perf_counter()
+    docker("build", "--tag", "demo", ".", cwd=project.path)
+    seconds = time.perf_counter() - start
+    layers: list[str] = json.loads(docker("image", "inspect", "demo"))[0]["RootFS"]["Layers"]
+    return seconds, layers
+
+
+def compressed(docker: Docker, layers: set[str], known: dict[str, int]) -> int:
+    """Return the bytes of layers of the image as they are pushed, with zstd."""
+    if missing := layers - known.keys():
+        with (
+            subprocess.Popen([docker.program, "save", "demo"], env=docker.env, stdout=subprocess.PIPE) as saved,
+            tarfile.open(fileobj=saved.stdout, mode="r|") as image,
+        ):
+            for member in image:
+                digest = f"sha256:{member.name.rsplit('/', 1)[-1]}"
+                if digest in missing and (stream := image.extractfile(member)):
+                    known[digest] = sum(map(len, zstandard.ZstdCompressor(threads=-1).read_to_iter(stream)))
+    return sum(known[digest] for digest in layers)
+
+
+def measure(docker: Docker, name: str, make: Callable[[], Project], index: str, known: dict[str, int]) -> None:
+    for title, text in FILES.items():
+        project = make()
+        text = text.format(uv=UV, python=PYTHON, index=index)
+        seconds, before = build(docker, project, text)
+        print(f"{name}, {title}: {seconds:.0f} s, {compressed(docker, set(before), known) / 1e6:.0f} MB", flush=True)
+        for edit, change in EDITS.items():
+            change(project)
+            seconds, after = build(docker, project, text)
+            moved = compressed(docker, set(after) - set(before), known)
+            print(f"  {edit}: {seconds:.1f} s, {moved / 1e6:.3f} MB", flush=True)
+            before = after
+
+
+def main() -> None:
+    with engine() as docker, pytorch_index() as index, tempfile.TemporaryDirectory() as folder:
+        answers: dict[str, dict[str, object]] = {"cpu": {**CPU, "torch_index": index}, "default": {}}
+        known: dict[str, int] = {}
+        for name in sys.argv[1:] or answers:
+
+            def make(name: str = name) -> Project:
+                path = Path(tempfile.mkdtemp(dir=folder)) / "demo"
+                project = Project.render(path, project_name="demo", **answers[name])
+                lock(project)
+                have(docker, project)
+                return project
+
+            host = index.split("/")[2].split(":")[0]
+            extra = f"--extra-index-url {index}/cpu --trusted-host {host}" if name == "cpu" else ""
+            measure(docker, name, make, extra, known)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Docker for the tests: the engine that is there, or else Debian's own, for as long as the tests run.
+
+The engine lives in namespaces of its own (mounts, network, processes): its bridge, its firewall rules, its mounts and all that it
+starts are gone when it ends, and nothing is installed. It reaches the network through slirp4netns.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+DEBIAN = "http://deb.debian.org/debian"
+SUITE = "forky"  # its engine has `docker build --check`
+PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns", "dash", "mount")
+APT = """\
+Dir::Cache "{0}";
+Dir::Etc::sourcelist "{0}/sources.list";
+Dir::Etc::sourceparts "/nonexistent";
+Dir::State::lists "{0}/lists";
+Dir::State::status "{0}/status";
+Acquire::Languages "none";
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+"""
+# What the first process in the namespaces does, in the folder of Debian's files. Containers may mount temporary folders
+START = """
+mount --bind . . && cd "$PWD"
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount --rbind /sys/fs/cgroup sys/fs/cgroup
+mount --rbind /dev dev
+mount -t tmpfs tmpfs run
+mkdir -p ".$2" && mount --bind "$2" ".$2"
+mkdir -p old && pivot_root . old
+exec dash -euc 'umount --lazy /old; exec dockerd --host unix:///docker.sock --group root --cgroup-parent "$@"' \
+  dockerd "$1" "${@:3}"
+"""
+
+
+class Docker:
+    """The commands of an engine."""
+
+    def __init__(self, program: str = "docker", **env: str) -> None:
+        self.program = program
+        self.env = {**os.environ, **env}
+
+    def run(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command, and return what it printed and its exit code."""
+        command = [self.program, *map(str, arguments)]
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, **options)
+
+    def __call__(self, *arguments: str | Path, **options: Any) -> str:
+        """Run a command that must succeed, and return what it printed."""
+        done = self.run(*arguments, **options)
+        assert done.returncode == 0, f"docker {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+
+def missing() -> str:
+    """Return why there can be no engine here, or nothing."""
+    if there():
+        return ""
+    if platform.system() != "Linux":
+        return "there is no Docker"
+    if not shutil.which("apt-get"):
+        return "there is no Docker, and no apt-get to get Debian's from"
+    if os.geteuid() != 0:
+        return "there is no Docker, and only root can start one"
+    return ""
+
+
+def there() -> bool:
+    """Say whether an engine answers that has BuildKit's checks and Compose."""
+    return bool(shutil.which("docker")) and all(
+        Docker().run(*command.split()).returncode == 0 for command in ("info", "buildx version", "compose version")
+    )
+
+
+@contextmanager
+def engine(*options: str) -> Iterator[Docker]:
+    """Give the engine that is there, or else start one with these options of dockerd.
+
+    Raises:
+        OSError: No engine can be had here; the message says why.
+    """
+    if reason := missing():
+        raise OSError(reason)
+    if not options and there():
+        yield Docker()
+        return
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))
+        stack.callback(remove, folder)
+        unpack(folder, *PACKAGES)
+        configure(folder)
+        yield stack.enter_context(running(folder, *options))
+
+
+@contextmanager
+def running(root: Path, *options: str) -> Iterator[Docker]:
+    """Run Debian's engine out of a folder while the context lasts."""
+    with ExitStack() as stack:
+        stack.callback(remove_cgroups, root.name)
+        log = stack.enter_context((root / "dockerd.log").open("w"))
+        namespaces = [
+            "unshare",
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "bash",
+            "-euc",
+        ]
+        daemon = start(
+            [*namespaces, START, "dockerd", root.name, tempfile.gettempdir(), *options],
+            cwd=root,
+            stdout=log,
+            stderr=log,
+        )
+        stack.callback(stop, daemon)
+        first = wait_for(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().strip())
+        loader = next((root / "usr").glob("lib*/ld-linux*"))
+        libraries = next((root / "usr" / "lib").glob("*-linux-gnu"))
+        network = [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "slirp4netns")]
+        tap = start([*network, "--configure", "--mtu=65520", first, "tap0"], stdout=log, stderr=log)
+        stack.callback(stop, tap)
+        docker = Docker(
+            str(root / "usr" / "bin" / "docker"),
+            DOCKER_HOST=f"unix://{root}/docker.sock",
+            DOCKER_CONFIG=str(root / "config"),
+        )
+
+        def answers() -> bool:
+            if daemon.poll() is not None or tap.poll() is not None:
+                raise OSError(f"no engine can be started here: {(root / 'dockerd.log').read_text()[-2000:]}")
+            return docker.run("info").returncode == 0
+
+        wait_for(answers)
+        yield docker
+
+
+def unpack(root: Path, *packages: str) -> None:
+    """Unpack packages of Debian, and all that they need, into a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        apt = Path(name)
+        for folder in ("lists/partial", "archives/partial"):
+            (apt / folder).mkdir(parents=True)
+        (apt / "status").touch()
+        (apt / "sources.list").write_text(f"deb {DEBIAN} {SUITE} main\n")
+        (apt / "apt.conf").write_text(APT.format(apt))
+        for command in (["update"], ["install", "--yes", "--download-only", *packages]):
+            done = subprocess.run(
+                ["apt-get", "--quiet", "--quiet", *command],
+                env={**os.environ, "APT_CONFIG": str(apt / "apt.conf")},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise OSError(f"Debian's packages cannot be had: {done.stderr.strip()}")
+        root.mkdir(exist_ok=True)
+        for folder in ("bin", "sbin", "lib", "lib64"):
+            (root / folder).symlink_to(f"usr/{folder}")
+        for package in (apt / "archives").glob("*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True)
+
+
+def configure(root: Path) -> None:
+    """Do what configuring the engine's packages would do."""
+    for folder in ("proc", "sys", "dev", "run", "tmp", "config"):
+        (root / folder).mkdir(exist_ok=True)
+    for command in ("", "-save", "-restore"):
+        for family in ("iptables", "ip6tables"):
+            (root / "usr" / "sbin" / f"{family}{command}").symlink_to("xtables-nft-multi")
+    (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (root / "etc" / "group").write_text("root:x:0:\n")
+    (root / "etc" / "resolv.conf").write_text("nameserver 10.0.2.3\n")  # of slirp4netns
+    (root / "config" / "cli-plugins").symlink_to("../usr/libexec/docker/cli-plugins")
+    if Path("/etc/ssl/certs").exists():
+        shutil.copytree("/etc/ssl", root / "etc" / "ssl", dirs_exist_ok=True, ignore_dangling_symlinks=True)
+
+
+def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that ends when this one does."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, **options)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process: the first one in its namespaces, if there is one, that all others end with."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in children or [str(process.pid)]:
+        os.kill(int(pid), signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove the control groups of the engine, which are empty now."""
+    for top in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that processes have just let go of."""
+
+    def gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    wait_for(gone)
+
+
+def wait_for(condition: Any, seconds: float = 60) -> Any:
+    """Wait until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("it took too long")
+        time.sleep(0.1)
+    return result

@@ -1,0 +1,314 @@
+"""Images of rendered projects, built and run for real.
+
+It takes an engine, root on Debian or else Docker, and downloads several GB. `uvx nox -s docker` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.docker import Docker, engine, there
+from tests.docker.images import bases, provide
+from tests.project import PYTHON, Project
+from tests.replica import replica as stand_in
+from tests.replica import wheels
+from tests.table import ROOT, TABLE
+
+RELEASE = "2.13"  # the wheel that the replica may have
+CPU: dict[str, object] = {"torch": RELEASE, "backend": "cpu", "python": PYTHON, "platforms": ["linux-x86_64"]}
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """The commands of an engine. The images that are made end with it; from an engine that was there, they are removed."""
+    with engine() as docker:
+        before = set(docker("image", "ls", "--quiet").split())
+        yield docker
+        if there():
+            made = set(docker("image", "ls", "--quiet").split()) - before
+            docker.run("image", "rm", "--force", *made)
+
+
+@contextmanager
+def pytorch_index() -> Iterator[str]:
+    """Give PyTorch's index, or else the replica, at an address that containers reach too."""
+    try:
+        urllib.request.urlopen(f"{TABLE['index']}/cpu/torch/", timeout=20).close()
+        yield TABLE["index"]
+    except OSError:
+        if not any(wheels.real_file(wheel) for wheel in wheels.torch("cpu", RELEASE, PYTHON)):
+            pytest.skip("SKIPPED: download.pytorch.org cannot be reached, and PIP_FIND_LINKS has no wheel of torch")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it chooses the address that others see
+            address = probe.getsockname()[0]
+        with stand_in(address) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def index() -> Iterator[str]:
+    with pytorch_index() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def projects(docker: Docker, index: str) -> Iterator[Callable[..., Project]]:
+    """Render and lock a project, and have the images that it begins with. Containers may write in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+
+        def make(variant: str, **answers: object) -> Project:
+            project = Project.render(folder / variant / "demo", project_name="demo", **answers)
+            lock(project)
+            (project.path / "runs").mkdir()
+            (project.path / "runs").chmod(0o777)
+            have(docker, project)
+            return project
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def cpu(projects: Callable[..., Project], index: str) -> Project:
+    return projects("cpu", torch_index=index, features=["docker", "devcontainer"], **CPU)
+
+
+@pytest.fixture(scope="session")
+def default(projects: Callable[..., Project]) -> Project:
+    return projects("default")
+
+
+def have(docker: Docker, project: Project) -> None:
+    """Have the images that the one of a project begins with."""
+    for image in bases((project.path / "Dockerfile").read_text()):
+        provide(docker, image)
+
+
+def lock(project: Project, *command: str) -> None:
+    """Lock a project as its user would: an image is built without the settings of the tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"}
+    subprocess.run(["uv", "--quiet", *(command or ("lock",))], cwd=project.path, env=env, check=True)
+
+
+class Image:
+    """An image, and the layers of it that hold the packages."""
+
+    def __init__(self, docker: Docker, project: Project, tag: str) -> None:
+        docker("build", "--progress", "plain", "--tag", tag, ".", cwd=project.path)
+        docker("build", "--quiet", "--tag", f"{tag}-packages", "--target", "packages", ".", cwd=project.path)
+        (self.layers, self.size), (self.packages, below) = (
+            (tuple(found["RootFS"]["Layers"]), found["Size"])
+            for found in json.loads(docker("image", "inspect", tag, f"{tag}-packages"))
+        )
+        assert self.layers[: len(self.packages)] == self.packages
+        self.top = self.size - below
+
+
+@pytest.mark.parametrize("variant", ["cpu", "default"])
+def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest.FixtureRequest) -> None:
+    project: Project = request.getfixturevalue(variant)
+    before = Image(docker, project, variant)
+    if variant == "default":  # it has a compiler for torch.compile
+        code = "import torch; assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9"
+        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", variant, "-c", code)
+
+    with (project.path / "src" / "demo" / "train.py").open("a") as file:
+        file.write("# an edit\n")
+    edited = Image(docker, project, variant)
+    assert edited.layers != before.layers
+    assert edited.packages == before.packages
+
+    pyproject = project.path / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("line-length = 100", "line-length = 99"))
+    tool = Image(docker, project, variant)
+    assert tool.layers != edited.layers
+    assert tool.packages == before.packages
+    assert tool.top < 500_000, "what moves is the code and uv.lock, before it is compressed"
+
+
+def test_a_small_dependency_moves_the_small_packages(cpu: Project, docker: Docker) -> None:
+    before = Image(docker, cpu, "cpu")
+    lock(cpu, "add", "--no-sync", "einops>=0.8")
+    after = Image(docker, cpu, "cpu")
+    moved = [new for old, new in zip(before.packages, after.packages, strict=True) if old != new]
+    assert moved == list(after.packages[-2:]), "the list of all packages, and those that are not torch"
+    docker("run", "--rm", "--entrypoint", "python", "cpu", "-c", "import einops, torch")
+
+
+def train(docker: Docker, project: Project, image: str, *options: str) -> subprocess.CompletedProcess[str]:
+    runs = project.path / "runs"
+    return docker.run("run", "--rm", "--init", "--volume", f"{runs}:/app/runs", image, "train", *options)
+
+
+@pytest.mark.parametrize("variant", ["cpu", "default"])
+def test_a_container_trains_as_a_user_who_is_not_root(
+    variant: str, docker: Docker, request: pytest.FixtureRequest
+) -> None:
+    project: Project = request.getfixturevalue(variant)
+    docker("build", "--tag", variant, ".", cwd=project.path)
+    trained = train(docker, project, variant, "--steps", "20")
+    assert trained.returncode == 0, trained.stderr
+    assert "device cpu" in trained.stdout + trained.stderr
+    written = list((project.path / "runs").rglob("*"))
+    assert written
+    assert {path.stat().st_uid for path in written} == {1000}
+
+    refused = train(docker, project, variant, "--device", "cuda")
+    assert refused.returncode == 2
+    assert "no device 'cuda'" in refused.stderr
+
+
+def refusal(docker: Docker, project: Project, *options: str) -> str:
+    done = docker.run("build", "--progress", "plain", *options, ".", cwd=project.path)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_an_image_needs_a_lockfile_that_is_up_to_date(projects: Callable[..., Project], docker: Docker) -> None:
+    project = projects("stale")
+    file = project.path / "pyproject.toml"
+    file.write_text(file.read_text().replace("dependencies = [", 'dependencies = [\n  "einops>=0.8",', 1))
+    assert "The lockfile at `uv.lock` needs to be updated" in refusal(docker, project)
+    assert "run `uv lock`" in refusal(docker, project)
+    (project.path / "uv.lock").unlink()
+    message = refusal(docker, project)
+    assert "Unable to find lockfile at `uv.lock`" in message
+    assert "run `uv lock`" in message
+
+
+def test_an_image_is_for_a_backend_and_a_platform_of_the_project(
+    projects: Callable[..., Project], docker: Docker, index: str
+) -> None:
+    two = projects("two", torch=RELEASE, python=PYTHON, torch_index=index, other_backends=["cpu"])
+    message = refusal(docker, two, "--build-arg", "BACKEND=cu126")
+    assert "there is no backend cu126: take --build-arg BACKEND=cu130 or BACKEND=cpu" in message
+    other = {"x86_64": ("linux-aarch64", "linux/arm64"), "aarch64": ("linux-x86_64", "linux/amd64")}
+    platform, architecture = other[os.uname().machine]
+    elsewhere = projects("elsewhere", platforms=[platform])
+    message = refusal(docker, elsewhere)
+    assert f"the project is for {architecture}: docker build --platform {architecture} ." in message
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "cpu": {"backend": "cpu"},
+    "cuda": {"features": ["docker", "devcontainer"]},
+    "two": {"other_backends": ["cpu"]},
+    "rocm": {"torch": "2.14", "backend": "rocm7.2", "license": "none"},
+    "xpu": {"torch": "2.14", "backend": "xpu", "other_backends": ["cpu", "cu130"]},
+    "old": {"torch": "2.4", "companions": ["torchvision"], "platforms": ["linux-x86_64"]},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_files_pass_their_checks(variant: str, docker: Docker, tmp_path: Path) -> None:
+    project = Project.render(tmp_path / "demo", python=PYTHON, **VARIANTS[variant])
+    have(docker, project)
+    (project.path / "uv.lock").touch()
+    assert "no warnings found" in docker("build", "--check", ".", cwd=project.path)
+    files = sorted(project.path.glob("compose*.yaml"), reverse=True)
+    options = [option for file in files for option in ("--file", file.name)]
+    docker.env["RENDER_GROUP"] = "9"
+    for given in (options[:2], options):
+        config = docker("compose", *given, "config", "--format", "json", cwd=project.path)
+        assert json.loads(config)["services"]["train"]["shm_size"] == str(8 << 30)
+    # DL3008 wants versions of Debian's packages, which Debian does not keep
+    subprocess.run(["hadolint", "--ignore=DL3008", project.path / "Dockerfile"], check=True)
+
+
+def test_compose_runs_the_same_image(cpu: Project, docker: Docker) -> None:
+    output = docker("compose", "run", "--build", "--rm", "--no-TTY", "train", "train", "--steps", "5", cwd=cpu.path)
+    assert "device cpu" in output
+    docker("compose", "down", "--volumes", cwd=cpu.path)
+    shutil.rmtree(cpu.path / "runs")
+    missing = docker.run("compose", "run", "--rm", "--no-TTY", "train", cwd=cpu.path)
+    assert missing.returncode != 0
+    assert "does not exist" in missing.stderr
+    docker("compose", "down", "--volumes", cwd=cpu.path)
+    (cpu.path / "runs").mkdir()
+    (cpu.path / "runs").chmod(0o777)
+
+
+SETUP = """
+from setuptools import setup
+from torch.utils.cpp_extension import BuildExtension, CUDAExtension
+
+setup(
+    name="doubled",
+    ext_modules=[CUDAExtension("doubled", ["doubled.cu"])],
+    cmdclass={"build_ext": BuildExtension.with_options(no_python_abi_suffix=True)},
+)
+"""
+KERNEL = """
+#include <Python.h>
+#include <ATen/core/Tensor.h>
+#include <torch/library.h>
+
+__global__ void kernel(float *values, long count) {
+  long index = blockIdx.x * (long)blockDim.x + threadIdx.x;
+  if (index < count) values[index] *= 2;
+}
+
+void doubled(at::Tensor values) {
+  kernel<<<(values.numel() + 255) / 256, 256>>>(values.data_ptr<float>(), values.numel());
+}
+
+TORCH_LIBRARY(doubled, library) { library.def("doubled", &doubled); }
+
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "doubled"};
+PyMODINIT_FUNC PyInit_doubled() { return PyModule_Create(&module); }
+"""
+
+
+def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: Path) -> None:
+    """It is the recipe of docs/containers.md: compiled and loaded, but not run, for that takes a GPU."""
+    stage, install = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs" / "containers.md").read_text(), re.DOTALL)
+    shutil.copytree(default.path, tmp_path / "demo")
+    extension = tmp_path / "demo" / "extension"
+    extension.mkdir()
+    (extension / "setup.py").write_text(SETUP)
+    (extension / "doubled.cu").write_text(KERNEL)
+    with (tmp_path / "demo" / ".dockerignore").open("a") as file:
+        file.write("!extension\n")
+    dockerfile = tmp_path / "demo" / "Dockerfile"
+    before, last = dockerfile.read_text().rsplit("FROM packages\n", 1)
+    dockerfile.write_text(f"{before}{stage}\nFROM packages\n{last.replace('ENV HOME', f'{install}ENV HOME', 1)}")
+    docker("build", "--progress", "plain", "--tag", "extended", ".", cwd=tmp_path / "demo")
+    code = "import torch, doubled; print(torch.ops.doubled.doubled)"
+    assert "doubled" in docker("run", "--rm", "--entrypoint", "python", "extended", "-c", code)
+
+
+@pytest.mark.skipif(not shutil.which("npx"), reason="SKIPPED: there is no npx to run @devcontainers/cli with")
+def test_a_development_container_trains(cpu: Project, docker: Docker) -> None:
+    def devcontainer(command: str, *arguments: str) -> str:
+        options = ["--docker-path", docker.program, "--workspace-folder", str(cpu.path)]
+        done = subprocess.run(
+            ["npx", "--yes", "@devcontainers/cli", command, *options, *arguments],
+            env=docker.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    container = json.loads(devcontainer("up").splitlines()[-1])["containerId"]
+    try:
+        assert "device cpu" in devcontainer("exec", "uv", "run", "demo", "train", "--steps", "5", "--out", "/tmp/run")
+        assert devcontainer("exec", "id", "-un").strip() == "user"
+    finally:
+        volumes = docker("inspect", container, "--format", "{{range .Mounts}}{{.Name}} {{end}}").split()
+        docker("rm", "--force", container)
+        docker("volume", "rm", *volumes)
