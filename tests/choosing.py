@@ -44,7 +44,7 @@ def answering(choose: Choose) -> Iterator[dict[str, Any]]:
 def ask(choose: Choose) -> dict[str, Any]:
     """Return the answers that a function gives, without a project."""
     unwritten = mock.patch.object(copier._main.Worker, "_render_template")
-    with quick.renders(template()), unwritten, answering(choose) as taken:
+    with quick.renders(), unwritten, answering(choose) as taken:
         data, settings = {"project_name": "demo"}, copier.Settings()
         copier.run_copy(str(template()), "demo", data, defaults=True, quiet=True, pretend=True, settings=settings)
     return taken

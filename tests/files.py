@@ -70,24 +70,30 @@ def assert_fit_for_windows(paths: Iterable[PurePath]) -> None:
 
 
 def assert_linted(folder: Path) -> None:
-    """Check all the projects in a folder, each by its own settings, with the linters of what lies there."""
+    """Check all the projects in a folder, each by its own settings, with the linters of what lies there.
+
+    The slow ones, which look at a file by itself, are shown it once, in however many projects it is.
+    """
 
     def check(*command: str | Path, cwd: Path = folder) -> None:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command[0]} {command[1]}:\n{done.stdout}{done.stderr}"
 
     def found(pattern: str) -> list[str]:
-        return [str(path.relative_to(folder)) for path in folder.glob(pattern)]
+        paths = [path.relative_to(folder) for path in folder.glob(pattern)]
+        return list({(*path.parts[1:], (folder / path).read_bytes()): str(path) for path in paths}.values())
 
     check("ruff", "format", "--check", "--no-cache", "--quiet", ".")
     check("ruff", "check", "--no-cache", "--quiet", ".")
     check("tombi", "format", "--check", "--offline", "--quiet", folder, cwd=ROOT)  # by the settings in tombi.toml
     lengths = "rules: {line-length: disable}"  # a user's text has any
-    check("yamllint", "--strict", "--config-data", f"{{extends: {ROOT / '.yamllint.yml'}, {lengths}}}", ".")
+    yamllint = ["yamllint", "--strict", "--config-data", f"{{extends: {ROOT / '.yamllint.yml'}, {lengths}}}"]
     for command, pattern in (
+        (yamllint, "**/*.yml"),
+        (yamllint, "**/*.yaml"),
         (["shellcheck"], "*/slurm/*"),
         (["hadolint", "--failure-threshold", "warning", "--ignore", "DL3008"], "**/Dockerfile"),
-        (["zizmor", "--offline", "--quiet"], "*/.github"),
+        (["zizmor", "--offline", "--quiet"], "*/.github/**/*.yml"),
         (["actionlint"], "*/.github/workflows/*"),
     ):
         if (paths := found(pattern)) and (command[0] != "actionlint" or shutil.which("actionlint")):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import copier
 
+from tests import quick
 from tests.project import template
 
 
@@ -37,15 +38,15 @@ def released(folder: Path, tag: str = "1.0.0") -> Path:
 
 def copied(source: Path, folder: Path, ref: str | None = None, **answers: object) -> Path:
     """Render a project from a version of the template, and commit it."""
-    copier.run_copy(
-        str(source), folder, data=answers, vcs_ref=ref, defaults=True, quiet=True, settings=copier.Settings()
-    )
+    options = {"vcs_ref": ref, "defaults": True, "quiet": True, "settings": copier.Settings()}
+    with quick.once():
+        copier.run_copy(str(source), folder, data=answers, **options)
     git(folder, "init")
     commit(folder)
     return folder
 
 
 def update(project: Path, quiet: bool = True, ref: str | copier.VcsRef | None = None, **answers: object) -> None:
-    copier.run_update(
-        project, data=answers, vcs_ref=ref, defaults=True, quiet=quiet, overwrite=True, settings=copier.Settings()
-    )
+    options = {"vcs_ref": ref, "defaults": True, "quiet": quiet, "settings": copier.Settings()}
+    with quick.once():
+        copier.run_update(project, data=answers, overwrite=True, **options)

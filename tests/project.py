@@ -110,7 +110,7 @@ class Project:
         Raises:
             ValueError: An answer was refused.
         """
-        with quick.renders(template()):
+        with quick.renders():
             copier.run_copy(str(template()), path, data=answers, defaults=True, quiet=True, settings=copier.Settings())
         return cls(path)
 

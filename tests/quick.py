@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,28 +16,52 @@ import copier._template
 import jinja2
 
 compile_template = jinja2.Environment.compile
-read_questions = cache(copier._template.load_template_config)
+read_template = copier._template.load_template_config
+write_files = copier._main.Worker._render_template
 compiled: dict[tuple[Any, ...], Any] = {}
+questions: dict[tuple[bytes, ...], Any] = {}
 
 
-def compile_once(environment: jinja2.Environment, source: Any, *arguments: Any, **options: Any) -> Any:
-    key = (source, *arguments, *options.items())
+def compile_once(environment: jinja2.Environment, source: Any, name: Any = None, file: Any = None, **rest: Any) -> Any:
+    key = (source, name, *rest.items())  # the file, which may be of a clone, is for error messages alone
     if key not in compiled:
-        compiled[key] = compile_template(environment, source, *arguments, **options)
+        compiled[key] = compile_template(environment, source, name, file, **rest)
     return compiled[key]
 
 
-@contextmanager
-def renders(template: Path) -> Iterator[None]:
-    """Render one template, which does not change, into folders of no repository, while the context lasts.
+def read_once(path: Path) -> Any:
+    key = tuple(file.read_bytes() for file in sorted(path.parent.glob("*.yml")))
+    if key not in questions:
+        questions[key] = read_template(path)
+    return questions[key]
 
-    Jinja compiles each text once, and the questions are read once. Copier asks Git once for a file whether it has to set
-    an executable bit in the repository; here it does not.
+
+def write_at_once(worker: copier._main.Worker) -> None:
+    context, answers_file = dict(worker._render_context()), worker.answers_relpath
+    with (
+        mock.patch.object(copier._main.Worker, "_render_context", lambda _: context),
+        mock.patch.object(copier._main.Worker, "answers_relpath", answers_file),
+    ):
+        write_files(worker)
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Let Jinja compile each text once, read the same questions once, and collect all answers once, while the context lasts.
+
+    Copier asks Git once for a file whether it has to set an executable bit in the repository; here it does not.
     """
     with (
         mock.patch.object(jinja2.Environment, "compile", compile_once),
-        mock.patch.object(copier._template, "load_template_config", read_questions),
+        mock.patch.object(copier._template, "load_template_config", read_once),
+        mock.patch.object(copier._main.Worker, "_render_template", write_at_once),
         mock.patch.object(copier._main, "is_git_available", return_value=False),
-        mock.patch.object(copier._template, "get_repo", return_value=None),
     ):
+        yield
+
+
+@contextmanager
+def renders() -> Iterator[None]:
+    """Render a template that is no repository, while the context lasts."""
+    with once(), mock.patch.object(copier._template, "get_repo", return_value=None):
         yield

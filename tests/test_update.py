@@ -76,6 +76,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(folder / "template")
     shutil.copytree(template() / "template", folder / "template")
     commit(folder, "1.1.0")
+    git(folder, "repack", "-adq")
     return folder
 
 
