@@ -38,15 +38,17 @@ def released(folder: Path, tag: str = "1.0.0") -> Path:
 
 def copied(source: Path, folder: Path, ref: str | None = None, **answers: object) -> Path:
     """Render a project from a version of the template, and commit it."""
-    options = {"vcs_ref": ref, "defaults": True, "quiet": True, "settings": copier.Settings()}
+    settings = copier.Settings()
     with quick.once():
-        copier.run_copy(str(source), folder, data=answers, **options)
+        copier.run_copy(str(source), folder, data=answers, vcs_ref=ref, defaults=True, quiet=True, settings=settings)
     git(folder, "init")
     commit(folder)
     return folder
 
 
 def update(project: Path, quiet: bool = True, ref: str | copier.VcsRef | None = None, **answers: object) -> None:
-    options = {"vcs_ref": ref, "defaults": True, "quiet": quiet, "settings": copier.Settings()}
+    settings = copier.Settings()
     with quick.once():
-        copier.run_update(project, data=answers, overwrite=True, **options)
+        copier.run_update(
+            project, data=answers, vcs_ref=ref, defaults=True, quiet=quiet, overwrite=True, settings=settings
+        )

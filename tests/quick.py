@@ -39,7 +39,7 @@ def read_once(path: Path) -> Any:
 def write_at_once(worker: copier._main.Worker) -> None:
     context, answers_file = dict(worker._render_context()), worker.answers_relpath
     with (
-        mock.patch.object(copier._main.Worker, "_render_context", lambda _: context),
+        mock.patch.object(copier._main.Worker, "_render_context", return_value=context),
         mock.patch.object(copier._main.Worker, "answers_relpath", answers_file),
     ):
         write_files(worker)
