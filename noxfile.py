@@ -153,6 +153,7 @@ def tests(session: nox.Session) -> None:
         "pytest",
         "-rs",
         "--numprocesses=auto",
+        "--dist=worksteal",  # some take a minute, most a second
         *(f"--ignore=tests/test_{name}.py" for name in ("hosts", "images", "lock")),
         *session.posargs,
     )
@@ -230,9 +231,10 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
 @nox.session(python=PYTHON, default=False)
 @nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
 def train(session: nox.Session, torch: str, backend: str) -> None:
-    """Train an installed variant on two hosts, one of which dies, and a hundred times on two processes."""
+    """Test an installed variant, and train it on two hosts, one of which dies, and a hundred times on two processes."""
     install(session, "tests")
     with installed(session, torch, backend) as project:
+        session.run("uv", "run", "pytest", env=OWN, external=True)
         hosts = str(ROOT / "tests" / "test_hosts.py")
         session.run("pytest", "-rs", "--rootdir", str(ROOT), hosts, env={"PROJECT": str(project)})
 
