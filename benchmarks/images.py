@@ -77,7 +77,7 @@ FROM python:{python}-slim
 COPY --from={uv} /uv /uvx /bin/
 WORKDIR /app
 COPY . .
-RUN uv tool run pip --python python install --break-system-packages --no-cache-dir {index} .
+RUN uv tool run pip --python /usr/local/bin/python install --break-system-packages --no-cache-dir {index} .
 CMD ["demo", "train"]
 """
 FILES = {"the project": "", "uv's multi-stage example": MULTI, "uv's single-stage example": SINGLE, "pip": NAIVE}
