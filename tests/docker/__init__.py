@@ -12,11 +12,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import wait_for
 
 DEBIAN = "http://deb.debian.org/debian"
 SUITE = "forky"  # its engine has `docker build --check`
@@ -130,7 +131,7 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
             stderr=log,
         )
         stack.callback(stop, daemon)
-        first = wait_for(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().strip())
+        first = wait_for(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().strip(), 60)
         loader = next((root / "usr").glob("lib*/ld-linux*"))
         libraries = next((root / "usr" / "lib").glob("*-linux-gnu"))
         network = [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "slirp4netns")]
@@ -147,7 +148,7 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
                 raise OSError(f"no engine can be started here: {(root / 'dockerd.log').read_text()[-2000:]}")
             return docker.run("info").returncode == 0
 
-        wait_for(answers)
+        wait_for(answers, 60)
         yield docker
 
 
@@ -223,14 +224,4 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return not folder.exists()
 
-    wait_for(gone)
-
-
-def wait_for(condition: Any, seconds: float = 60) -> Any:
-    """Wait until a condition holds, and return what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("it took too long")
-        time.sleep(0.1)
-    return result
+    wait_for(gone, 60)
