@@ -20,11 +20,11 @@ from tests.table import ROOT
 
 
 def files(project: Project) -> dict[Path, str]:
-    """Return the rendered files: their paths in the project, and their text."""
+    """Return the rendered files but for the data: their paths in the project, and their text."""
     return {
         path.relative_to(project.path): path.read_bytes().decode()
         for path in sorted(project.path.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".gz"
     }
 
 
