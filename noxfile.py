@@ -25,7 +25,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from tests.docker import missing
+from tests.docker import engine, missing
 from tests.replica import replica, wheels
 from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
 
@@ -253,7 +253,8 @@ def docker(session: nox.Session) -> None:
     if reason := missing():
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")
-    session.run("pytest", "-rs", "tests/test_images.py", *session.posargs)
+    with engine() as docker:
+        session.run("pytest", "-rs", "tests/test_images.py", *session.posargs, env=docker.env)
 
 
 @nox.session(python=PYTHON, default=False)
@@ -285,7 +286,8 @@ def bench_docker(session: nox.Session) -> None:
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")
     session.run_install("uv", "pip", "install", "--quiet", "zstandard")
-    session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs)
+    with engine() as docker:
+        session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs, env=docker.env)
 
 
 @nox.session(python=PYTHON, default=False)

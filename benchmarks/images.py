@@ -19,7 +19,7 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.docker import Docker, engine
+from tests.docker import Docker
 from tests.docker.images import bases
 from tests.project import Project
 from tests.test_images import CPU, add_dependency, edit_code, edit_tool, have, lock, pytorch_index
@@ -104,7 +104,7 @@ def compressed(docker: Docker, layers: set[str], known: dict[str, int]) -> int:
     """Return the bytes of layers of the image as they are pushed, with zstd."""
     if missing := layers - known.keys():
         with (
-            subprocess.Popen([docker.program, "save", "demo"], env=docker.env, stdout=subprocess.PIPE) as saved,
+            subprocess.Popen(["docker", "save", "demo"], stdout=subprocess.PIPE) as saved,
             tarfile.open(fileobj=saved.stdout, mode="r|") as image,
         ):
             for member in image:
@@ -130,7 +130,8 @@ def measure(docker: Docker, name: str, make: Callable[[], Project], index: str, 
 
 
 def main() -> None:
-    with engine() as docker, pytorch_index() as index, tempfile.TemporaryDirectory() as folder:
+    docker = Docker()
+    with pytorch_index() as index, tempfile.TemporaryDirectory() as folder:
         answers: dict[str, dict[str, object]] = {"cpu": {**CPU, "torch_index": index}, "default": {}}
         known: dict[str, int] = {}
         for name in sys.argv[1:] or answers:

@@ -1,6 +1,6 @@
 """Images of rendered projects, built and run for real.
 
-It takes an engine, root on Debian or else Docker, and downloads several GB. `uvx nox -s docker` runs it.
+It takes Docker, and downloads several GB. `uvx nox -s docker` runs it, with an engine of its own where there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker import Docker, engine, there
+from tests.docker import Docker
 from tests.docker.images import bases, provide
 from tests.history import append, replace
 from tests.project import PYTHON, Project, without_uv
@@ -32,14 +32,8 @@ CPU: dict[str, object] = {"torch": RELEASE, "backend": "cpu", "python": PYTHON, 
 
 
 @pytest.fixture(scope="session")
-def docker() -> Iterator[Docker]:
-    """The commands of an engine. The images that are made end with it; from an engine that was there, they are removed."""
-    with engine() as docker:
-        before = set(docker("image", "ls", "--quiet").split())
-        yield docker
-        if there():
-            made = set(docker("image", "ls", "--quiet").split()) - before
-            docker.run("image", "rm", "--force", *made)
+def docker() -> Docker:
+    return Docker()
 
 
 @contextmanager
@@ -115,6 +109,15 @@ def add_dependency(project: Project) -> None:
     lock(project, "add", "--no-sync", "einops>=0.8")
 
 
+# Without headers that are compiled first: they would serve the next function, and there is none
+COMPILE = """
+import torch
+from torch._inductor import config
+config.cpp_cache_precompile_headers = False
+assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9
+"""
+
+
 class Image:
     """An image, and the layers of it that hold the packages."""
 
@@ -134,8 +137,7 @@ def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest
     project: Project = request.getfixturevalue(variant)
     before = Image(docker, project, variant)
     if variant == "default":  # it has a compiler for torch.compile
-        code = "import torch; assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9"
-        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", variant, "-c", code)
+        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", variant, "-c", COMPILE)
 
     edit_code(project)
     edited = Image(docker, project, variant)
@@ -230,14 +232,14 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_files_pass_their_checks(variant: str, docker: Docker, tmp_path: Path) -> None:
+def test_files_pass_their_checks(variant: str, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project.render(tmp_path / "demo", python=PYTHON, **VARIANTS[variant])
     have(docker, project)
     (project.path / "uv.lock").touch()
     assert "no warnings found" in docker("build", "--check", ".", cwd=project.path)
     files = sorted(project.path.glob("compose*.yaml"), reverse=True)
     options = [option for file in files for option in ("--file", file.name)]
-    docker.env["RENDER_GROUP"] = "9"
+    monkeypatch.setenv("RENDER_GROUP", "9")
     for given in (options[:2], options):
         config = docker("compose", *given, "config", "--format", "json", cwd=project.path)
         assert json.loads(config)["services"]["train"]["shm_size"] == str(8 << 30)
@@ -310,15 +312,9 @@ def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: P
 
 @pytest.mark.skipif(not shutil.which("npx"), reason="SKIPPED: there is no npx to run @devcontainers/cli with")
 def test_a_development_container_trains(cpu: Project, docker: Docker) -> None:
-    def devcontainer(command: str, *arguments: str) -> str:
-        options = ["--docker-path", docker.program, "--workspace-folder", str(cpu.path)]
-        done = subprocess.run(
-            ["npx", "--yes", "@devcontainers/cli", command, *options, *arguments],
-            env=docker.env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def devcontainer(name: str, *arguments: str) -> str:
+        command = ["npx", "--yes", "@devcontainers/cli", name, "--workspace-folder", str(cpu.path), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,21 @@ mount -t tmpfs tmpfs run
 mkdir -p ".$2" && mount --bind "$2" ".$2"
 mkdir -p old && pivot_root . old
 exec dash -euc 'umount --lazy /old; exec dockerd --host unix:///docker.sock --group root --cgroup-parent "$@"' \
-  dockerd "$1" "${@:3}"
+  dockerd "$1"
 """
 
 
 class Docker:
-    """The commands of an engine."""
+    """The commands of an engine, which variables of the environment name."""
 
-    def __init__(self, program: str = "docker", **env: str) -> None:
-        self.program = program
-        self.env = {**os.environ, **env}
+    def __init__(self, **env: str) -> None:
+        self.env = env
 
     def run(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command, and return what it printed and its exit code."""
-        command = [self.program, *map(str, arguments)]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, **options)
+        command = ["docker", *map(str, arguments)]
+        env = {**os.environ, **self.env}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
 
     def __call__(self, *arguments: str | Path, **options: Any) -> str:
         """Run a command that must succeed, and return what it printed."""
@@ -87,27 +88,32 @@ def there() -> bool:
 
 
 @contextmanager
-def engine(*options: str) -> Iterator[Docker]:
-    """Give the engine that is there, or else start one with these options of dockerd.
+def engine() -> Iterator[Docker]:
+    """Give the engine that is there, without the images made meanwhile when the context ends, or else start one.
 
     Raises:
         OSError: No engine can be had here; the message says why.
     """
     if reason := missing():
         raise OSError(reason)
-    if not options and there():
-        yield Docker()
+    if there():
+        docker = Docker()
+        before = set(docker("image", "ls", "--quiet").split())
+        try:
+            yield docker
+        finally:
+            docker.run("image", "rm", "--force", *set(docker("image", "ls", "--quiet").split()) - before)
         return
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))
-        stack.callback(remove, folder)
+        stack.callback(remove_engine, folder)
         unpack(folder, *PACKAGES)
         configure(folder)
-        yield stack.enter_context(running(folder, *options))
+        yield stack.enter_context(running(folder))
 
 
 @contextmanager
-def running(root: Path, *options: str) -> Iterator[Docker]:
+def running(root: Path) -> Iterator[Docker]:
     """Run Debian's engine out of a folder while the context lasts."""
     with ExitStack() as stack:
         stack.callback(remove_cgroups, root.name)
@@ -125,7 +131,7 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
             "-euc",
         ]
         daemon = start(
-            [*namespaces, START, "dockerd", root.name, tempfile.gettempdir(), *options],
+            [*namespaces, START, "dockerd", root.name, tempfile.gettempdir()],
             cwd=root,
             stdout=log,
             stderr=log,
@@ -138,7 +144,7 @@ def running(root: Path, *options: str) -> Iterator[Docker]:
         tap = start([*network, "--configure", "--mtu=65520", first, "tap0"], stdout=log, stderr=log)
         stack.callback(stop, tap)
         docker = Docker(
-            str(root / "usr" / "bin" / "docker"),
+            PATH=f"{root / 'client'}:{os.environ['PATH']}",
             DOCKER_HOST=f"unix://{root}/docker.sock",
             DOCKER_CONFIG=str(root / "config"),
         )
@@ -180,14 +186,17 @@ def unpack(root: Path, *packages: str) -> None:
 
 def configure(root: Path) -> None:
     """Do what configuring the engine's packages would do."""
-    for folder in ("proc", "sys", "dev", "run", "tmp", "config"):
+    for folder in ("proc", "sys", "dev", "run", "tmp", "client", "config"):
         (root / folder).mkdir(exist_ok=True)
     for command in ("", "-save", "-restore"):
         for family in ("iptables", "ip6tables"):
             (root / "usr" / "sbin" / f"{family}{command}").symlink_to("xtables-nft-multi")
     (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
     (root / "etc" / "group").write_text("root:x:0:\n")
+    # It would drop what it has built on a disk of which less than a fifth is free
+    (root / "etc" / "docker" / "daemon.json").write_text('{"builder": {"gc": {"enabled": false}}}')
     (root / "etc" / "resolv.conf").write_text("nameserver 10.0.2.3\n")  # of slirp4netns
+    (root / "client" / "docker").symlink_to("../usr/bin/docker")
     (root / "config" / "cli-plugins").symlink_to("../usr/libexec/docker/cli-plugins")
     if Path("/etc/ssl/certs").exists():
         shutil.copytree("/etc/ssl", root / "etc" / "ssl", dirs_exist_ok=True, ignore_dangling_symlinks=True)
@@ -217,11 +226,16 @@ def remove_cgroups(name: str) -> None:
             os.rmdir(folder)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder that processes have just let go of."""
+def remove_engine(folder: Path) -> None:
+    """Remove the folder of an engine, which processes have just let go of: its layers, of many files, beside one another."""
+
+    def remove(folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
 
     def gone() -> bool:
-        shutil.rmtree(folder, ignore_errors=True)
+        with ThreadPoolExecutor() as pool:
+            pool.map(remove, folder.glob("var/lib/docker/overlay2/*"))
+        remove(folder)
         return not folder.exists()
 
     wait_for(gone, 60)

@@ -28,17 +28,15 @@ def bases(dockerfile: str) -> list[str]:
     return [image for image in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) if image not in stages]
 
 
-def provide(docker: Docker, image: str) -> bool:
-    """Have an image: the one that is there, the real one, or a stand-in. Say whether it was not there."""
-    if docker.run("image", "inspect", image).returncode == 0:
-        return False
-    if docker.run("pull", "--quiet", image).returncode:
-        name, tag = image.split(":")
-        if name == "python":
-            stand_in_for_python(docker, image, tag.removesuffix("-slim"))
-        else:
-            stand_in_for_uv(docker, image, tag)
-    return True
+def provide(docker: Docker, image: str) -> None:
+    """Have an image: the one that is there, the real one, or a stand-in."""
+    if any(docker.run(*command, image).returncode == 0 for command in (("image", "inspect"), ("pull", "--quiet"))):
+        return
+    name, tag = image.split(":")
+    if name == "python":
+        stand_in_for_python(docker, image, tag.removesuffix("-slim"))
+    else:
+        stand_in_for_uv(docker, image, tag)
 
 
 def stand_in_for_python(docker: Docker, image: str, python: str) -> None:
@@ -48,7 +46,8 @@ def stand_in_for_python(docker: Docker, image: str, python: str) -> None:
         unpack(folder / "tools", "mmdebstrap")
         packages = f"ca-certificates,python{python},libpython{python}-dev"
         options = ["--quiet", "--variant=minbase", f"--include={packages}", '--aptopt=APT::Sandbox::User "root"']
-        options += [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "info", "locale", "man")]
+        unneeded = ["*/libpython*.a", *(f"/usr/share/{what}/*" for what in ("doc", "info", "locale", "man"))]
+        options += [f"--dpkgopt=path-exclude={what}" for what in unneeded]
         tar = folder / "base.tar"
         mmdebstrap = ["perl", str(folder / "tools/usr/bin/mmdebstrap"), *options, PYTHONS[python], str(tar), DEBIAN]
         env = {**os.environ, "PATH": f"{os.environ['PATH']}:{folder / 'tools/usr/bin'}"}
