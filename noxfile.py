@@ -25,7 +25,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from tests.docker import engine, missing
+from tests.docker import engine, missing, there
 from tests.replica import replica, wheels
 from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
 
@@ -281,7 +281,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def bench_docker(session: nox.Session) -> None:
-    """Measure what docs/containers.md quotes, beside uv's own examples and pip."""
+    """Measure what docs/containers.md quotes, beside uv's own examples and pip, with an engine that is not yet there."""
+    if there():
+        session.skip("SKIPPED: it would empty the caches of the Docker that is there")
     if reason := missing():
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")

@@ -1,7 +1,8 @@
 """Images of the CPU project and of the default one, beside uv's own example Dockerfiles and a plain `pip install`.
 
-Of each: the first build, then an edit of the code, of a tool's table in pyproject.toml, and a small dependency more. What moves is
-the layers that the image before did not have, compressed with zstd as for a push. An argument chooses projects: `cpu`.
+Of each: the first build, then an edit of the code, of a tool's table in pyproject.toml, and a small dependency more; and, of a
+project with torch 2.14, a patch release of torch. What moves is the layers that the image before did not have, compressed with zstd
+as for a push. Arguments choose projects: `cpu`, `default`, `patch`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.docker import Docker
 from tests.docker.images import bases
-from tests.project import Project
+from tests.project import PYTHON, Project
 from tests.test_images import CPU, add_dependency, edit_code, edit_tool, have, lock, pytorch_index
 
 # https://github.com/astral-sh/uv-docker-example: multistage.Dockerfile and Dockerfile, with this project's base, command and
@@ -82,11 +83,13 @@ RUN uv tool run pip --python /usr/local/bin/python install --break-system-packag
 CMD ["demo", "train"]
 """
 FILES = {"the project": "", "uv's multi-stage example": MULTI, "uv's single-stage example": SINGLE, "pip": NAIVE}
-EDITS: dict[str, Callable[[Project], None]] = {
-    "a line of code": edit_code,
-    "a tool's table": edit_tool,
-    "a small dependency": add_dependency,
-}
+Edits = dict[str, Callable[[Project], None]]
+EDITS: Edits = {"a line of code": edit_code, "a tool's table": edit_tool, "a small dependency": add_dependency}
+PATCH = ("2.14.0", "2.14.1")  # releases of torch with the same CUDA
+
+
+def take_torch(version: str) -> Callable[[Project], None]:
+    return lambda project: lock(project, "lock", "--upgrade-package", f"torch=={version}")
 
 
 def build(docker: Docker, project: Project, text: str) -> tuple[float, list[str]]:
@@ -114,38 +117,49 @@ def compressed(docker: Docker, layers: set[str], known: dict[str, int]) -> int:
     return sum(known[digest] for digest in layers)
 
 
-def measure(docker: Docker, name: str, make: Callable[[], Project], index: str, known: dict[str, int]) -> None:
+def measure(docker: Docker, name: str, make: Callable[[], Project], edits: Edits, index: str) -> None:
+    known: dict[str, int] = {}
     for title, text in FILES.items():
         project = make()
         uv, python = bases((project.path / "Dockerfile").read_text())
         text = text.format(uv=uv, python=python, index=index, **SHARED)
         seconds, before = build(docker, project, text)
         print(f"{name}, {title}: {seconds:.0f} s, {compressed(docker, set(before), known) / 1e6:.0f} MB", flush=True)
-        for edit, change in EDITS.items():
+        for edit, change in edits.items():
             change(project)
             seconds, after = build(docker, project, text)
             moved = compressed(docker, set(after) - set(before), known)
             print(f"  {edit}: {seconds:.1f} s, {moved / 1e6:.3f} MB", flush=True)
             before = after
+        # All but the bases, and the caches that builds mount
+        docker("image", "rm", "demo")
+        docker("image", "prune", "--force")
+        docker("builder", "prune", "--force", "--all", "--filter", "type=regular")
 
 
 def main() -> None:
     docker = Docker()
     with pytorch_index() as index, tempfile.TemporaryDirectory() as folder:
-        answers: dict[str, dict[str, object]] = {"cpu": {**CPU, "torch_index": index}, "default": {}}
-        known: dict[str, int] = {}
-        for name in sys.argv[1:] or answers:
+        projects: dict[str, tuple[dict[str, object], Edits]] = {
+            "cpu": ({**CPU, "torch_index": index}, EDITS),
+            "default": ({}, EDITS),
+            "patch": ({"torch": "2.14", "python": PYTHON}, {"a patch release of torch": take_torch(PATCH[1])}),
+        }
+        for name in sys.argv[1:] or projects:
+            answers, edits = projects[name]
 
-            def make(name: str = name) -> Project:
+            def make(name: str = name, answers: dict[str, object] = answers) -> Project:
                 path = Path(tempfile.mkdtemp(dir=folder)) / "demo"
-                project = Project.render(path, project_name="demo", **answers[name])
+                project = Project.render(path, project_name="demo", **answers)
                 lock(project)
+                if name == "patch":
+                    take_torch(PATCH[0])(project)
                 have(docker, project)
                 return project
 
             host = index.split("/")[2].split(":")[0]
             extra = f"--extra-index-url {index}/cpu --trusted-host {host}" if name == "cpu" else ""
-            measure(docker, name, make, extra, known)
+            measure(docker, name, make, edits, extra)
 
 
 if __name__ == "__main__":

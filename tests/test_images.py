@@ -27,6 +27,7 @@ from tests.replica import replica as stand_in
 from tests.replica import wheels
 from tests.table import ROOT, TABLE
 
+NAME = "torch-uv-template-demo"  # of the projects, and of their images
 RELEASE = "2.13"  # the wheel that the replica may have
 CPU: dict[str, object] = {"torch": RELEASE, "backend": "cpu", "python": PYTHON, "platforms": ["linux-x86_64"]}
 
@@ -66,7 +67,7 @@ def projects(docker: Docker, index: str) -> Iterator[Callable[..., Project]]:
         folder.chmod(0o755)
 
         def make(variant: str, **answers: object) -> Project:
-            project = Project.render(folder / variant / "demo", project_name="demo", **answers)
+            project = Project.render(folder / variant / "demo", project_name=NAME, package_name="demo", **answers)
             lock(project)
             (project.path / "runs").mkdir()
             (project.path / "runs").chmod(0o777)
@@ -121,12 +122,13 @@ assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9
 class Image:
     """An image, and the layers of it that hold the packages."""
 
-    def __init__(self, docker: Docker, project: Project, tag: str) -> None:
-        docker("build", "--progress", "plain", "--tag", tag, ".", cwd=project.path)
-        docker("build", "--quiet", "--tag", f"{tag}-packages", "--target", "packages", ".", cwd=project.path)
+    def __init__(self, docker: Docker, project: Project, variant: str) -> None:
+        self.tag, packages = f"{NAME}:{variant}", f"{NAME}:{variant}-packages"
+        docker("build", "--progress", "plain", "--tag", self.tag, ".", cwd=project.path)
+        docker("build", "--quiet", "--tag", packages, "--target", "packages", ".", cwd=project.path)
         (self.layers, self.size), (self.packages, below) = (
             (tuple(found["RootFS"]["Layers"]), found["Size"])
-            for found in json.loads(docker("image", "inspect", tag, f"{tag}-packages"))
+            for found in json.loads(docker("image", "inspect", self.tag, packages))
         )
         assert self.layers[: len(self.packages)] == self.packages
         self.top = self.size - below
@@ -137,7 +139,7 @@ def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest
     project: Project = request.getfixturevalue(variant)
     before = Image(docker, project, variant)
     if variant == "default":  # it has a compiler for torch.compile
-        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", variant, "-c", COMPILE)
+        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", before.tag, "-c", COMPILE)
 
     edit_code(project)
     edited = Image(docker, project, variant)
@@ -157,7 +159,7 @@ def test_a_small_dependency_moves_the_small_packages(cpu: Project, docker: Docke
     after = Image(docker, cpu, "cpu")
     moved = [new for old, new in zip(before.packages, after.packages, strict=True) if old != new]
     assert moved == list(after.packages[-2:]), "the list of all packages, and those that are not torch"
-    docker("run", "--rm", "--entrypoint", "python", "cpu", "-c", "import einops, torch")
+    docker("run", "--rm", "--entrypoint", "python", after.tag, "-c", "import einops, torch")
 
 
 def train(docker: Docker, project: Project, image: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -176,18 +178,26 @@ def test_a_container_trains_as_a_user_who_is_not_root(
     variant: str, docker: Docker, request: pytest.FixtureRequest
 ) -> None:
     project: Project = request.getfixturevalue(variant)
-    docker("build", "--tag", variant, ".", cwd=project.path)
-    trained = train(docker, project, variant, "--steps", "20")
+    image = f"{NAME}:{variant}"
+    docker("build", "--tag", image, ".", cwd=project.path)
+    trained = train(docker, project, image, "--steps", "20")
     assert trained.returncode == 0, trained.stderr
     assert "device cpu" in trained.stdout + trained.stderr
-    written = list((project.path / "runs").rglob("*"))
-    assert written
-    assert {path.stat().st_uid for path in written} == {1000}
-    share(docker, project, variant)
+    assert owners(project) == {1000}
+    share(docker, project, image)
 
-    refused = train(docker, project, variant, "--device", "cuda")
+    refused = train(docker, project, image, "--device", "cuda")
     assert refused.returncode == 2
     assert "no device 'cuda'" in refused.stderr
+
+    # Before 2.13, torch.compile asks for the name of the user
+    code = "import getpass; getpass.getuser()"
+    docker("run", "--rm", "--user", "1234", "--entrypoint", "python", image, "-c", code)
+
+
+def owners(project: Project) -> set[int]:
+    """Return who owns what a container wrote."""
+    return {path.stat().st_uid for path in (project.path / "runs").rglob("*")}
 
 
 def refusal(docker: Docker, project: Project, *options: str) -> str:
@@ -212,6 +222,7 @@ def test_an_image_is_for_a_backend_and_a_platform_of_the_project(
     projects: Callable[..., Project], docker: Docker, index: str
 ) -> None:
     two = projects("two", torch=RELEASE, python=PYTHON, torch_index=index, other_backends=["cpu"])
+    assert "127.0.0.1:9" in refusal(docker, two, "--build-arg", "UV_DEFAULT_INDEX=http://127.0.0.1:9/simple")
     message = refusal(docker, two, "--build-arg", "BACKEND=cu126")
     assert "there is no backend cu126: take --build-arg BACKEND=cu130 or BACKEND=cpu" in message
     other = {"x86_64": ("linux-aarch64", "linux/arm64"), "aarch64": ("linux-x86_64", "linux/amd64")}
@@ -247,18 +258,19 @@ def test_files_pass_their_checks(variant: str, docker: Docker, tmp_path: Path, m
     subprocess.run(["hadolint", "--ignore=DL3008", project.path / "Dockerfile"], check=True)
 
 
-def test_compose_runs_the_same_image(cpu: Project, docker: Docker) -> None:
-    output = docker("compose", "run", "--build", "--rm", "--no-TTY", "train", "train", "--steps", "5", cwd=cpu.path)
-    assert "device cpu" in output
-    docker("compose", "down", "--volumes", cwd=cpu.path)
-    share(docker, cpu, "cpu")
+def test_compose_runs_the_same_image(cpu: Project, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(cpu.path / "runs")
-    missing = docker.run("compose", "run", "--rm", "--no-TTY", "train", cwd=cpu.path)
+    missing = docker.run("compose", "run", "--build", "--rm", "--no-TTY", "train", cwd=cpu.path)
     assert missing.returncode != 0
     assert "does not exist" in missing.stderr
-    docker("compose", "down", "--volumes", cwd=cpu.path)
     (cpu.path / "runs").mkdir()
     (cpu.path / "runs").chmod(0o777)
+    monkeypatch.setenv("RUN_AS", "1234:1234")
+    output = docker("compose", "run", "--rm", "--no-TTY", "train", "train", "--steps", "5", cwd=cpu.path)
+    assert "device cpu" in output
+    assert owners(cpu) == {1234}
+    share(docker, cpu, NAME)
+    docker("compose", "down", "--volumes", "--rmi", "all", cwd=cpu.path)
 
 
 SETUP = """
@@ -305,9 +317,10 @@ def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: P
     dockerfile = tmp_path / "demo" / "Dockerfile"
     before, last = dockerfile.read_text().rsplit("FROM packages\n", 1)
     dockerfile.write_text(f"{before}{stage}\nFROM packages\n{last.replace('ENV HOME', f'{install}ENV HOME', 1)}")
-    docker("build", "--progress", "plain", "--tag", "extended", ".", cwd=tmp_path / "demo")
+    image = f"{NAME}:extended"
+    docker("build", "--progress", "plain", "--tag", image, ".", cwd=tmp_path / "demo")
     code = "import torch, doubled; print(torch.ops.doubled.doubled)"
-    assert "doubled" in docker("run", "--rm", "--entrypoint", "python", "extended", "-c", code)
+    assert "doubled" in docker("run", "--rm", "--entrypoint", "python", image, "-c", code)
 
 
 @pytest.mark.skipif(not shutil.which("npx"), reason="SKIPPED: there is no npx to run @devcontainers/cli with")
@@ -320,9 +333,11 @@ def test_a_development_container_trains(cpu: Project, docker: Docker) -> None:
 
     container = json.loads(devcontainer("up").splitlines()[-1])["containerId"]
     try:
-        assert "device cpu" in devcontainer("exec", "uv", "run", "demo", "train", "--steps", "5", "--out", "/tmp/run")
+        assert "device cpu" in devcontainer("exec", "uv", "run", NAME, "train", "--steps", "5", "--out", "/tmp/run")
         assert devcontainer("exec", "id", "-un").strip() == "user"
     finally:
         volumes = docker("inspect", container, "--format", "{{range .Mounts}}{{.Name}} {{end}}").split()
+        image = docker("inspect", container, "--format", "{{.Image}}")
         docker("rm", "--force", container)
         docker("volume", "rm", *volumes)
+        docker("image", "rm", "--force", image)

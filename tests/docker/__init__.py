@@ -21,6 +21,7 @@ from typing import Any
 from tests.waiting import wait_for
 
 DEBIAN = "http://deb.debian.org/debian"
+LABEL = "torch-uv-template"  # of each image that is made
 SUITE = "forky"  # its engine has `docker build --check`
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns", "dash", "mount")
 APT = """\
@@ -57,6 +58,8 @@ class Docker:
     def run(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command, and return what it printed and its exit code."""
         command = ["docker", *map(str, arguments)]
+        if command[1] == "build":
+            command[2:2] = ["--label", LABEL]
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
 
@@ -89,7 +92,7 @@ def there() -> bool:
 
 @contextmanager
 def engine() -> Iterator[Docker]:
-    """Give the engine that is there, without the images made meanwhile when the context ends, or else start one.
+    """Give the engine that is there, or else start one. The images that are made end with the context.
 
     Raises:
         OSError: No engine can be had here; the message says why.
@@ -98,11 +101,10 @@ def engine() -> Iterator[Docker]:
         raise OSError(reason)
     if there():
         docker = Docker()
-        before = set(docker("image", "ls", "--quiet").split())
         try:
             yield docker
         finally:
-            docker.run("image", "rm", "--force", *set(docker("image", "ls", "--quiet").split()) - before)
+            docker.run("image", "prune", "--all", "--force", "--filter", f"label={LABEL}")
         return
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.docker import DEBIAN, Docker, unpack
+from tests.docker import DEBIAN, LABEL, Docker, unpack
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}  # what Debian has
@@ -53,7 +53,7 @@ def stand_in_for_python(docker: Docker, image: str, python: str) -> None:
         env = {**os.environ, "PATH": f"{os.environ['PATH']}:{folder / 'tools/usr/bin'}"}
         done = subprocess.run(mmdebstrap, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        docker("import", tar, raw)
+        docker("import", "--change", f"LABEL {LABEL}=", tar, raw)
         (folder / "context").mkdir()
         (folder / "context" / BUNDLE.name).write_bytes(Path(os.environ.get("SSL_CERT_FILE", BUNDLE)).read_bytes())
         (folder / "context" / "Dockerfile").write_text(STAND_IN.format(raw=raw, python=python))
@@ -68,4 +68,4 @@ def stand_in_for_uv(docker: Docker, image: str, version: str) -> None:
         subprocess.run(["uv", "pip", "install", *install, f"uv=={version}"], check=True)
         tar = Path(name, "uv.tar")
         subprocess.run(["tar", "--create", "--file", tar, "--directory", Path(name, "bin"), "uv", "uvx"], check=True)
-        docker("import", tar, image)
+        docker("import", "--change", f"LABEL {LABEL}=", tar, image)
