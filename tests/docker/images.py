@@ -17,8 +17,8 @@ FROM {raw}
 COPY ca-certificates.crt /etc/ssl/certs/
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 RUN ln -s /usr/bin/python{python} /usr/local/bin/python3 && ln -s python3 /usr/local/bin/python \\
-    && echo 'APT::Sandbox::User "root"; DPkg::Post-Invoke {{ "rm -f /var/cache/apt/archives/*.deb"; }};' \\
-    > /etc/apt/apt.conf.d/docker
+    && echo 'APT::Sandbox::User "root"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";' \\
+    'DPkg::Post-Invoke {{ "rm -f /var/cache/apt/archives/*.deb"; }};' > /etc/apt/apt.conf.d/docker
 """
 
 
