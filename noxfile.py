@@ -14,7 +14,6 @@ import shutil
 import sys
 import tempfile
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
 from tests.docker import engine, missing, there
+from tests.network import unreached
 from tests.replica import replica, wheels
 from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
 
@@ -174,15 +174,6 @@ def render(session: nox.Session, torch: str, backend: str) -> None:
     session.log(f"rendered into {folder}")
 
 
-def unreached(url: str) -> str:
-    """Return why a URL cannot be reached, or nothing."""
-    try:
-        urllib.request.urlopen(url, timeout=20).close()
-    except OSError as error:
-        return f"{url} cannot be reached ({error})"
-    return ""
-
-
 def skip_unless_reached(session: nox.Session, url: str, what: str = "") -> None:
     """Skip the session, or what is left of it, if a URL cannot be reached."""
     if reason := unreached(url):
@@ -244,17 +235,24 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
         session.run("pytest", "-rs", "--rootdir", str(ROOT), hosts, env={"PROJECT": str(project)})
 
 
+@contextlib.contextmanager
+def with_engine(session: nox.Session) -> Iterator[dict[str, str]]:
+    """Give the variables of the environment that name an engine, or skip the session where there can be none."""
+    if reason := missing():
+        session.skip(f"SKIPPED: {reason}")
+    with engine() as docker:
+        yield docker.env
+
+
 @nox.session(python=PYTHON, default=False)
 def docker(session: nox.Session) -> None:
     """Build and run the images of rendered projects, with Docker or, as root on Debian, an engine of its own.
 
     Arguments go to pytest: `-- -k cpu` leaves out the default project, whose packages are a download of 3 GB.
     """
-    if reason := missing():
-        session.skip(f"SKIPPED: {reason}")
-    install(session, "tests")
-    with engine() as docker:
-        session.run("pytest", "-rs", "tests/test_images.py", *session.posargs, env=docker.env)
+    with with_engine(session) as env:
+        install(session, "tests")
+        session.run("pytest", "-rs", "tests/test_images.py", *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, default=False)
@@ -284,12 +282,10 @@ def bench_docker(session: nox.Session) -> None:
     """Measure what docs/containers.md quotes, beside uv's own examples and pip, with an engine that is not yet there."""
     if there():
         session.skip("SKIPPED: it would empty the caches of the Docker that is there")
-    if reason := missing():
-        session.skip(f"SKIPPED: {reason}")
-    install(session, "tests")
-    session.run_install("uv", "pip", "install", "--quiet", "zstandard")
-    with engine() as docker:
-        session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs, env=docker.env)
+    with with_engine(session) as env:
+        install(session, "tests")
+        session.run_install("uv", "pip", "install", "--quiet", "zstandard")
+        session.run("python", str(ROOT / "benchmarks" / "images.py"), *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, default=False)

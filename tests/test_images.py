@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from tests.docker import Docker
 from tests.docker.images import bases, provide
 from tests.history import append, replace
+from tests.network import unreached
 from tests.project import PYTHON, Project, without_uv
 from tests.replica import replica as stand_in
 from tests.replica import wheels
@@ -40,17 +40,16 @@ def docker() -> Docker:
 @contextmanager
 def pytorch_index() -> Iterator[str]:
     """Give PyTorch's index, or else the replica, at an address that containers reach too."""
-    try:
-        urllib.request.urlopen(f"{TABLE['index']}/cpu/torch/", timeout=20).close()
+    if not unreached(f"{TABLE['index']}/cpu/torch/"):
         yield TABLE["index"]
-    except OSError:
-        if not any(wheels.real_file(wheel) for wheel in wheels.torch("cpu", RELEASE, PYTHON)):
-            pytest.skip("SKIPPED: download.pytorch.org cannot be reached, and PIP_FIND_LINKS has no wheel of torch")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: it chooses the address that others see
-            address = probe.getsockname()[0]
-        with stand_in(address) as url:
-            yield url
+        return
+    if not any(wheels.real_file(wheel) for wheel in wheels.torch("cpu", RELEASE, PYTHON)):
+        pytest.skip("SKIPPED: download.pytorch.org cannot be reached, and PIP_FIND_LINKS has no wheel of torch")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it chooses the address that others see
+        address = probe.getsockname()[0]
+    with stand_in(address) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +116,6 @@ from torch._inductor import config
 config.cpp_cache_precompile_headers = False
 assert torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(9)) == 9
 """
-
-
 # That of PEP 552 which does not depend on times
 BYTECODE = """
 from pathlib import Path
@@ -126,6 +123,11 @@ files = list(Path("/opt/venv").rglob("*.pyc"))
 assert len(files) > 5000
 assert {file.read_bytes()[4:8] for file in files} == {b"\\1\\0\\0\\0"}
 """
+
+
+def python(docker: Docker, image: str, code: str, *options: str) -> str:
+    """Run Python code in a container, and return what it printed."""
+    return docker("run", "--rm", *options, "--entrypoint", "python", image, "-c", code)
 
 
 class Image:
@@ -147,9 +149,9 @@ class Image:
 def test_an_edit_moves_no_packages(variant: str, docker: Docker, request: pytest.FixtureRequest) -> None:
     project: Project = request.getfixturevalue(variant)
     before = Image(docker, project, variant)
-    docker("run", "--rm", "--entrypoint", "python", before.tag, "-c", BYTECODE)
+    python(docker, before.tag, BYTECODE)
     if variant == "default":  # it has a compiler for torch.compile
-        docker("run", "--rm", "--user", "1234", "--entrypoint", "python", before.tag, "-c", COMPILE)
+        python(docker, before.tag, COMPILE, "--user", "1234")
 
     edit_code(project)
     edited = Image(docker, project, variant)
@@ -169,7 +171,7 @@ def test_a_small_dependency_moves_the_small_packages(cpu: Project, docker: Docke
     after = Image(docker, cpu, "cpu")
     moved = [new for old, new in zip(before.packages, after.packages, strict=True) if old != new]
     assert moved == list(after.packages[-2:]), "the list of all packages, and those that are not torch"
-    docker("run", "--rm", "--entrypoint", "python", after.tag, "-c", "import einops, torch")
+    python(docker, after.tag, "import einops, torch")
 
 
 def train(docker: Docker, project: Project, image: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -201,8 +203,7 @@ def test_a_container_trains_as_a_user_who_is_not_root(
     assert "no device 'cuda'" in refused.stderr
 
     # Before 2.13, torch.compile asks for the name of the user
-    code = "import getpass; getpass.getuser()"
-    docker("run", "--rm", "--user", "1234", "--entrypoint", "python", image, "-c", code)
+    python(docker, image, "import getpass; getpass.getuser()", "--user", "1234")
 
 
 def owners(project: Project) -> set[int]:
@@ -329,8 +330,7 @@ def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: P
     dockerfile.write_text(f"{before}{stage}\nFROM packages\n{last.replace('ENV HOME', f'{install}ENV HOME', 1)}")
     image = f"{NAME}:extended"
     docker("build", "--progress", "plain", "--tag", image, ".", cwd=tmp_path / "demo")
-    code = "import torch, doubled; print(torch.ops.doubled.doubled)"
-    assert "doubled" in docker("run", "--rm", "--entrypoint", "python", image, "-c", code)
+    assert "doubled" in python(docker, image, "import torch, doubled; print(torch.ops.doubled.doubled)")
 
 
 @pytest.mark.skipif(not shutil.which("npx"), reason="SKIPPED: there is no npx to run @devcontainers/cli with")

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ mount --rbind /dev dev
 mount -t tmpfs tmpfs run
 mkdir -p ".$2" && mount --bind "$2" ".$2"
 mkdir -p old && pivot_root . old
-exec dash -euc 'umount --lazy /old; exec dockerd --host unix:///docker.sock --group root --cgroup-parent "$@"' \
+exec dash -euc 'umount --lazy /old; exec dockerd --host unix:///docker.sock --group root --cgroup-parent "$1"' \
   dockerd "$1"
 """
 
@@ -92,13 +93,11 @@ def there() -> bool:
 
 @contextmanager
 def engine() -> Iterator[Docker]:
-    """Give the engine that is there, or else start one. The images that are made end with the context.
+    """Give the engine that is there, or else start one, where none is `missing`. The images that are made end with the context.
 
     Raises:
-        OSError: No engine can be had here; the message says why.
+        OSError: None can be started here; the message says why.
     """
-    if reason := missing():
-        raise OSError(reason)
     if there():
         docker = Docker()
         try:
@@ -231,8 +230,7 @@ def remove_cgroups(name: str) -> None:
 def remove_engine(folder: Path) -> None:
     """Remove the folder of an engine, which processes have just let go of: its layers, of many files, beside one another."""
 
-    def remove(folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove = partial(shutil.rmtree, ignore_errors=True)
 
     def gone() -> bool:
         with ThreadPoolExecutor() as pool:
