@@ -85,7 +85,6 @@ CMD ["demo", "train"]
 FILES = {"the project": "", "uv's multi-stage example": MULTI, "uv's single-stage example": SINGLE, "pip": NAIVE}
 Edits = dict[str, Callable[[Project], None]]
 EDITS: Edits = {"a line of code": edit_code, "a tool's table": edit_tool, "a small dependency": add_dependency}
-PATCH = ("2.14.0", "2.14.1")  # releases of torch with the same CUDA
 
 
 def take_torch(version: str) -> Callable[[Project], None]:
@@ -140,20 +139,23 @@ def measure(docker: Docker, name: str, make: Callable[[], Project], edits: Edits
 def main() -> None:
     docker = Docker()
     with pytorch_index() as index, tempfile.TemporaryDirectory() as folder:
-        projects: dict[str, tuple[dict[str, object], Edits]] = {
-            "cpu": ({**CPU, "torch_index": index}, EDITS),
-            "default": ({}, EDITS),
-            "patch": ({"torch": "2.14", "python": PYTHON}, {"a patch release of torch": take_torch(PATCH[1])}),
+        # Their answers, how they are locked at first, and what changes. The two releases of torch have the same CUDA
+        projects: dict[str, tuple[dict[str, object], Callable[[Project], None], Edits]] = {
+            "cpu": ({**CPU, "torch_index": index}, lock, EDITS),
+            "default": ({}, lock, EDITS),
+            "patch": (
+                {"torch": "2.14", "python": PYTHON},
+                take_torch("2.14.0"),
+                {"a patch release of torch": take_torch("2.14.1")},
+            ),
         }
         for name in sys.argv[1:] or projects:
-            answers, edits = projects[name]
+            answers, begin, edits = projects[name]
 
-            def make(name: str = name, answers: dict[str, object] = answers) -> Project:
+            def make(answers: dict[str, object] = answers, begin: Callable[[Project], None] = begin) -> Project:
                 path = Path(tempfile.mkdtemp(dir=folder)) / "demo"
                 project = Project.render(path, project_name="demo", **answers)
-                lock(project)
-                if name == "patch":
-                    take_torch(PATCH[0])(project)
+                begin(project)
                 have(docker, project)
                 return project
 
