@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import re
 import shutil
@@ -20,11 +21,11 @@ from tests.table import ROOT
 
 
 def files(project: Project) -> dict[Path, str]:
-    """Return the rendered files but for the data: their paths in the project, and their text."""
+    """Return the rendered files: their paths in the project, and their text, that of compressed data too."""
     return {
-        path.relative_to(project.path): path.read_bytes().decode()
+        path.relative_to(project.path): (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes()).decode()
         for path in sorted(project.path.rglob("*"))
-        if path.is_file() and path.suffix != ".gz"
+        if path.is_file()
     }
 
 

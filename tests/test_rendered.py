@@ -140,6 +140,7 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
             for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")
         ),
         package / "builds.json",
+        package / "digits.csv.gz",
         *(package / f"{name}.py" for name in ("device", "dist", "evaluate", "metrics", "doctor", "machine")),
         *(tests / f"test_{name}.py" for name in ("checkpoint", "data", "device", "doctor", "main", "train")),
     }
