@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import tyro
 
-from .config import DoctorConfig, EvaluateConfig, ExportConfig, TrainConfig, UserError
+from .config import DoctorConfig, EvaluateConfig, ExportConfig, TrainConfig
+from .runtime import ReportedError, Stopped, UserError, first_line
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainConfig,
@@ -19,29 +21,46 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> int:
-    """Run a command and return its exit code: 0, or 2 for what the user can put right."""
+    """Run a command, and return its exit code.
+
+    It is 0, or 2 for what the user can fix, or 128 and the number of the signal that ended it, a
+    pipe that nobody reads any more included.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path may have letters that a terminal lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
-        config = tyro.extras.subcommand_cli_from_dict(COMMANDS)
-        if isinstance(config, DoctorConfig):
-            from .doctor import doctor
-
-            return doctor(config)
-
-        # torch takes a second to import: not for --help, nor for a mistyped option
-        from . import checkpoint, evaluate, train
-
-        if isinstance(config, ExportConfig):
-            checkpoint.export(config)
-        elif isinstance(config, EvaluateConfig):
-            evaluate.evaluate(config)
-        else:
-            train.train(config)
-    except (UserError, OSError) as error:
-        if not getattr(error, "said", False):
-            print(f"error: {error}", file=sys.stderr)
+        return run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
+    except ReportedError:
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except BrokenPipeError:
+        return 141
+    except (UserError, OSError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        from .runtime.dist import ignore_signals
+
+        ignore_signals()
+        return 128 + stopped.number
+    except KeyboardInterrupt as error:
+        return 128 + (error.args[0] if error.args else 2)
+
+
+def run(config: Any) -> int:
+    """Run the command that these are the settings of, and return its exit code."""
+    if isinstance(config, DoctorConfig):
+        from .doctor import doctor
+
+        return doctor(config)
+
+    # torch takes a second to import: not for --help, nor for a mistyped option
+    from .evaluate import evaluate, export
+    from .train import train
+
+    commands = {TrainConfig: train, EvaluateConfig: evaluate, ExportConfig: export}
+    command: Any = commands[type(config)]
+    command(config)
     return 0
 
 

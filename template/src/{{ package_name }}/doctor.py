@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ def doctor(config: DoctorConfig) -> int:
 
 def examine(machine: Machine, torch: Torch) -> Iterator[Finding]:
     """Yield what each check finds."""
+    yield from _package(Path(__file__).parent)
     yield from _installation(machine, torch)
     if torch.build in CUDA:
         yield from _nvidia(machine, torch)
@@ -50,6 +52,17 @@ def examine(machine: Machine, torch: Torch) -> Iterator[Finding]:
         yield from _nodes(machine, torch)
     yield from _devices(machine, torch)
     yield from _surroundings(machine)
+
+
+def _package(folder: Path) -> Iterator[Finding]:
+    """Compare the name of the package with the one that updates know."""
+    answers = folder.parent.parent / ".copier-answers.yml"
+    text = answers.read_text(encoding="utf-8") if answers.exists() else ""
+    known = re.search(r"^package_name: (\w+)$", text, re.MULTILINE)
+    if known and known[1] != folder.name:
+        text = f"updates do not reach this package: for them it is {known[1]}, not {folder.name}"
+        fix = f"uvx copier update --defaults --vcs-ref=:current: --data package_name={folder.name}"
+        yield Finding("error", text, fix)
 
 
 def _installation(machine: Machine, torch: Torch) -> Iterator[Finding]:

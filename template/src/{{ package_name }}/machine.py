@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import first_line
+from .runtime import first_line
 
 DENIED = "denied"
 QUOTA = "/sys/fs/cgroup/cpu.max"
@@ -104,7 +104,7 @@ class Torch:
         try:
             import torch
 
-            from . import device
+            from .runtime import device
         except FAILURES as error:
             return cls(problem=f"{type(error).__name__}: {first_line(error)}")
         version, _, build = torch.__version__.partition("+")
@@ -117,8 +117,36 @@ class Torch:
             build or "cpu",
             warnings=[first_line(warning.message) for warning in caught],
             kernels=torch.cuda.get_arch_list() if kind == "cuda" else [],
-            devices=[device.probe(torch.device(str(kind), index)) for index in range(count)],
+            devices=[probe(str(kind), index) for index in range(count)],
         )
+
+
+def probe(kind: str, index: int) -> Device:
+    """Return what a device is, and whether a matrix product and its gradient are as on the CPU."""
+    import torch
+
+    from .runtime import device as hardware
+
+    device = torch.device(kind, index)
+    found = Device(str(device))
+    square = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    gradients: list[torch.Tensor] = []
+    try:
+        found.model = hardware.describe(device)
+        if kind == "cuda":
+            gfx = getattr(torch.cuda.get_device_properties(device), "gcnArchName", "")
+            capability = torch.cuda.get_device_capability(device)
+            found.target = gfx.split(":")[0] or ".".join(map(str, capability))
+            free, total = torch.cuda.mem_get_info(device)
+            found.taken = 1 - free / total
+        for place in (torch.device("cpu"), device):
+            leaf = square.to(place).requires_grad_()
+            gradients += torch.autograd.grad((leaf @ leaf).sum(), leaf)
+        if not torch.allclose(gradients[0], gradients[1].cpu(), rtol=1e-2):
+            found.problem = "it gives different results from the CPU"
+    except hardware.FAILURES as error:
+        found.problem = first_line(error)
+    return found
 
 
 def _cpus() -> int:

@@ -1,0 +1,36 @@
+"""What every training needs: devices, processes, the order of data, checkpoints and reports.
+
+`copier update` brings fixes to this folder, and merges them with what you change here. It
+imports nothing from the rest of the package.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """What the user can fix: the message says in one line what is wrong and what to do."""
+
+
+class ReportedError(UserError):
+    """An error that another process of the run reports."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run early. Like KeyboardInterrupt, `except Exception` does not catch it.
+
+    Attributes:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number = number
+
+
+def first_line(error: object) -> str:
+    """Return the first line of the message of an error or a warning, or its type.
+
+    Of an error in a worker, the last line: the traceback comes first.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if lines[0].startswith("Caught ") else 0]

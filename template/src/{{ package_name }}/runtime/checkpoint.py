@@ -1,0 +1,198 @@
+"""Checkpoints: whole or absent, checked when they are read, loaded without running their code."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import pickle
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from . import UserError, first_line
+from .dist import Process
+from .loader import ORDER
+
+FORMAT = 1  # of what is written here
+BEST = "best.pt"
+LOCK_LIMIT = 60.0  # seconds in which the first half of a requeued job may end
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint is incomplete, or its content has changed since it was written."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return the path of the checkpoint of a step."""
+    return folder / f"step-{step:010d}.pt"
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, without the best."""
+    return sorted(folder.glob("step-" + 10 * "[0-9]" + ".pt"), reverse=True)
+
+
+def prune(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest checkpoints up to a step; one beyond it could not be read."""
+    paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
+    for path in paths[keep:]:
+        path.unlink()
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a crash, at any moment, leaves the whole file or none.
+
+    Raises:
+        UserError: It cannot be written, or what is in it could not be read again.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({**state, "format": FORMAT, "order": ORDER}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        torch.load(str(temporary), map_location="cpu", weights_only=True, mmap=True)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's writer hides why a write failed behind an error of its own
+        why = error if isinstance(error, OSError) else error.__context__ or error
+        raise UserError(f"cannot write {path}: {getattr(why, 'strerror', why)}") from error
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        raise UserError(f"a checkpoint cannot hold this state: {_reason(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    # The rest of torch's text is advice, also to load what is not safe
+    pattern = r"(?:WeightsUnpickler error: |Trying to load )(.*?)(?:\. |\.?$)"
+    found = re.search(pattern, str(error), re.MULTILINE)
+    return found[1] if found else first_line(error)
+
+
+def _check(path: Path) -> None:
+    # torch.load does not compare the checksums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            corrupt = archive.testzip()
+    except (RuntimeError, zlib.error) as error:  # in the directory: encrypted, or compressed
+        raise zipfile.BadZipFile(str(error)) from error
+    if corrupt:
+        raise zipfile.BadZipFile(f"{corrupt} has changed")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, its tensors on the CPU.
+
+    Raises:
+        DamagedCheckpoint: It is incomplete or corrupt.
+        UserError: It cannot be read, or is from another program or a later version of this one.
+    """
+    try:
+        _check(path)
+        state: Any = torch.load(str(path), map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except (OSError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or "not enough memory"
+        raise UserError(f"cannot read {path}: {why}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error, ValueError) as error:
+        raise DamagedCheckpoint(f"{path} is incomplete or corrupt: {first_line(error)}") from error
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a checkpoint of this program: {_reason(error)}") from error
+    found: dict[str, Any] = state if isinstance(state, dict) else {}
+    if "format" not in found:
+        raise UserError(f"{path} is not a checkpoint of this program")
+    if (found["format"], found["order"]) != (FORMAT, ORDER):
+        raise UserError(f"{path} was written by another version of this program: use that one")
+    return found
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """Read the newest checkpoint of a run that is not damaged, or return None if it has none.
+
+    The best is the last resort: it may be older, but then it is all that is left.
+
+    Raises:
+        UserError: One cannot be read, or all are damaged.
+    """
+    for leftover in folder.glob("*.pt.tmp"):
+        leftover.unlink()
+    paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
+    for path in paths:
+        try:
+            return load(path)
+        except DamagedCheckpoint as error:
+            print(f"skipping {error}", flush=True)
+    if paths:
+        raise UserError(f"all checkpoints in {folder} are damaged: use another --out")
+    return None
+
+
+def best_step(folder: Path) -> float:
+    """Return the step of the best checkpoint of a run, or infinity if none can be read."""
+    with suppress(OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        path = str(folder / BEST)
+        best = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return float(best["step"])
+    return math.inf
+
+
+def load_best(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or if this is the folder of a run, its best one, or else its newest.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    if not path.is_dir():
+        return load(path)
+    if (path / BEST).exists():
+        return load(path / BEST)
+    for newest in newest_first(path):
+        print(f"{path / BEST} does not exist: using {newest}", flush=True)
+        return load(newest)
+    raise UserError(f"there is no checkpoint in {path}")
+
+
+@contextmanager
+def exclusive(folder: Path, process: Process) -> Iterator[None]:
+    """Keep other runs out of the folder of this one while the context lasts.
+
+    The end of this process frees it, however it ends.
+
+    Raises:
+        UserError: Another run is there and does not end, or the folder cannot be written to.
+    """
+    lock = FileLock(folder / "run.lock")
+
+    def acquire() -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print(f"waiting for another run to leave {folder}", flush=True)
+                process.stop.wait_for(lock.acquire, LOCK_LIMIT)
+        except Timeout as error:
+            raise UserError(f"another run is using {folder}: use another --out") from error
+        except (OSError, NotImplementedError) as error:
+            lacks_locks = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+            if isinstance(error, OSError) and error.errno not in lacks_locks:
+                raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+            print(f"warning: {folder} has no file locks: start no second run in it", flush=True)
+
+    process.main_only(acquire)
+    try:
+        yield
+    finally:
+        lock.release()

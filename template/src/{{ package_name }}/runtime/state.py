@@ -1,0 +1,179 @@
+"""What a run resumes from, and which of its checkpoints is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from . import UserError, checkpoint, first_line
+from .dist import Process
+from .weights import load_weights
+
+
+class TrainingState:
+    """What changes in training, besides the step: weights, optimizer and scaler."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
+    ) -> None:
+        self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        given = [p for group in optimizer.param_groups for p in group["params"]]
+        if not self.names.keys() >= set(given):
+            raise UserError("the optimizer has a parameter that the model does not have")
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # as torch's schedulers call it
+        self.given = self._groups()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, that of the optimizer by the names of the parameters."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": type(self.optimizer).__name__,
+            "optimizer_state": {self.names[p]: v for p, v in self.optimizer.state.items()},
+            "groups": self._groups(),
+            "given": self.given,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore a state. An option of the optimizer that is given otherwise now stays as given.
+
+        Raises:
+            UserError: It is the state of another model or optimizer.
+        """
+        source = f"the checkpoint of step {saved['step']}"
+        load_weights(self.model, saved["model"], source, ": use another --out")
+        names = [group["params"] for group in self.given]
+        if (type(self.optimizer).__name__, names) != (
+            saved["optimizer"],
+            [group["params"] for group in saved["given"]],
+        ):
+            raise UserError(f"{source} is from another optimizer or its groups: use another --out")
+        numbers = {name: n for n, name in enumerate(name for group in names for name in group)}
+        groups = []
+        for n, now in enumerate(self.given):
+            then, last = saved["given"][n], saved["groups"][n]
+            kept = {option: last[option] for option in last if now.get(option) == then.get(option)}
+            groups.append({**now, **kept, "params": [numbers[name] for name in now["params"]]})
+        state = {numbers[name]: value for name, value in saved["optimizer_state"].items()}
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, values in self.optimizer.state.items():  # torch gave them its dtype
+            for key, value in saved["optimizer_state"][self.names[parameter]].items():
+                if isinstance(value, Tensor):
+                    values[key] = value.to(values[key].device)
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [
+            {**group, "params": [self.names[parameter] for parameter in group["params"]]}
+            for group in self.optimizer.param_groups
+        ]
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        settings: A dataclass, `out` and `keep` among its fields.
+    """
+
+    def __init__(self, settings: Any, state: TrainingState, process: Process) -> None:
+        self.settings, self.state, self.process = settings, state, process
+        self.folder: Path = settings.out
+        self.best, self.evaluated, self.saved = math.nan, -1, -1
+
+    def resume(self, operational: Collection[str]) -> int:
+        """Restore the newest checkpoint, if there is one, and return its step, otherwise 0.
+
+        Args:
+            operational: Names of settings that do not shape the result.
+
+        Raises:
+            UserError: It does not match, or the run is finished and its result would be another.
+        """
+        process, settings = self.process, self.settings
+        saved = process.main_only(checkpoint.load_newest, self.folder)
+        if saved is None:
+            return 0
+        step: int = saved["step"]
+        before = vars(restored(type(settings), saved["settings"]))
+        now = {name: value for name, value in vars(settings).items() if name != "out"}
+        changed = [n for n, value in now.items() if repr(value) != repr(before[n])]  # nan is nan
+        lines = {n: f"{n} changed from {before[n]} to {vars(settings)[n]}" for n in changed}
+        if step >= settings.steps and (shaping := [n for n in changed if n not in operational]):
+            problem = f"the run in {self.folder} is finished, and {lines[shaping[0]]}"
+            raise UserError(f"{problem}: use another --out")
+        self.state.load_state_dict(saved)
+        self.evaluated = saved["evaluated"]
+        # A best checkpoint of a later step is of a course that the run may not take again
+        if process.main_only(checkpoint.best_step, self.folder) <= step:
+            self.best = saved["best"]
+        place = f"step {step} in {self.folder}"
+        finished = step >= settings.steps
+        process.print(f"{place}: the run is finished" if finished else f"resuming from {place}")
+        for line in lines.values():
+            process.print(line)
+        return step
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint of a step, unless it is there."""
+        if self.saved != step:
+            self._write(checkpoint.path_of(self.folder, step), step)
+            self.process.main_only(checkpoint.prune, self.folder, step, self.settings.keep)
+            self.saved = step
+
+    def keep_best(self, step: int, figures: dict[str, float], monitor: str, mode: str) -> None:
+        """Write a checkpoint as the best, if a figure is better than all before, by max or min.
+
+        Raises:
+            UserError: There is no such figure, or no such mode.
+        """
+        if mode not in ("max", "min"):
+            raise UserError(f"MODE is {mode!r}: use max or min")
+        if monitor not in figures:
+            raise UserError(f"MONITOR is {monitor!r}, but what is measured is {', '.join(figures)}")
+        figure, self.evaluated = figures[monitor], step
+        better = figure > self.best if mode == "max" else figure < self.best
+        if better or math.isnan(self.best):
+            self.best = figure
+            self._write(self.folder / checkpoint.BEST, step)
+
+    def _write(self, path: Path, step: int) -> None:
+        state = {
+            "step": step,
+            "evaluated": self.evaluated,
+            "best": self.best,
+            "settings": plain(self.settings),
+        }
+        self.process.main_only(checkpoint.save, path, {**state, **self.state.state_dict()})
+
+
+def plain(settings: object) -> dict[str, Any]:
+    """Return settings as what JSON can hold."""
+    from cattrs.preconf.json import make_converter  # here, since it delays the first step
+
+    found: dict[str, Any] = make_converter().unstructure(settings)
+    return found
+
+
+def restored(kind: type, saved: dict[str, Any]) -> Any:
+    """Return the settings that a checkpoint holds; those that it lacks have their defaults.
+
+    Raises:
+        UserError: They do not fit the fields as they are now.
+    """
+    from cattrs.preconf.json import make_converter
+
+    try:
+        return make_converter(detailed_validation=False).structure(saved, kind)
+    except Exception as error:  # whatever a field raises
+        why = first_line(error)
+        raise UserError(f"the saved settings do not fit {kind.__name__}: {why}") from error

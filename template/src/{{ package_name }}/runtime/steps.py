@@ -1,0 +1,121 @@
+"""What a step does with the gradients of all processes, and an evaluation with their sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from . import Stopped, UserError
+from .device import autocast, seed_all
+from .dist import Process
+from .loader import mix
+
+
+def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterator[Any]:
+    """Yield the batches of a step; only with the last are gradients averaged over processes.
+
+    A signal between two of them restores the buffers, such as running statistics.
+    """
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()] if parts > 1 else []
+    try:
+        for part in range(parts):
+            batch = next(samples)
+            sync_gradients(model, part == parts - 1)
+            yield batch
+    except Stopped:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise
+
+
+def sync_gradients(model: nn.Module, sync: bool) -> None:
+    """Say whether the next backward pass of a wrapped model averages gradients over processes."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = sync
+
+
+def check_gradients(parallel: nn.Module) -> None:
+    """Refuse parameters without a gradient, for which several processes would wait in vain.
+
+    Raises:
+        UserError: A parameter has none.
+    """
+    if isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
+        for name, parameter in parallel.module.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                way = "freeze it, or wrap(model, find_unused_parameters=True)"
+                raise UserError(f"the loss does not depend on {name}: {way}")
+
+
+def same_everywhere(norm: float, process: Process) -> float:
+    """Return the norm of the gradient, which is the same in all processes.
+
+    Raises:
+        UserError: It is not: the gradients were not averaged.
+    """
+    norms = process.gather(norm)
+    if max(norms) > 1.01 * min(norms):
+        way = "in training_loss, call the model itself, not one of its methods"
+        raise UserError(f"the gradients of the processes differ: {way}")
+    return norm
+
+
+def scale_gradients(parameters: list[nn.Parameter], factor: Any, clip: float) -> Tensor:
+    """Multiply the gradients, and scale them down to a norm of at most clip, unless that is 0.
+
+    Returns:
+        The norm before that, a tensor without dimensions.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) * factor
+    if clip:
+        factor = factor * (clip / (norm + 1e-6)).clamp(max=1)
+    torch._foreach_mul_(gradients, factor)
+    return norm
+
+
+@torch.no_grad()
+def average(
+    measure: Callable[[nn.Module, Any], Mapping[str, tuple[Any, Any]]],
+    model: nn.Module,
+    batches: Iterable[Any],
+    process: Process,
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """Return what is measured over the batches of all processes, each sum divided by its count.
+
+    Each module keeps its mode, training or evaluation.
+
+    Args:
+        measure: Returns a sum and a count by name, for a batch.
+    """
+    modes = {module: module.training for module in model.modules()}
+    process.share_buffers(model)
+    model.eval()
+    measured: dict[str, list[tuple[Any, Any]]] = {}
+    try:
+        for number, batch in enumerate(batches):
+            seed_all(mix(process.rank, number), process.device)
+            with autocast(process.device, dtype):
+                for name, ratio in measure(model, batch).items():
+                    if not isinstance(ratio, tuple):
+                        raise UserError(f"measure gives {name!r} without a count: use (sum, count)")
+                    measured.setdefault(name, []).append(ratio)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+    def sums(ratios: list[tuple[Any, Any]]) -> list[float]:
+        return [math.fsum(float(ratio[part]) for ratio in ratios) for part in (0, 1)]
+
+    # Only here does this wait for the device
+    mine = {name: sums(ratios) for name, ratios in measured.items()}
+    every = [found for found in process.gather(mine) if found]
+    names = {name: None for found in every for name in found}  # one may be in a single batch
+    totals = {name: sums([found[name] for found in every if name in found]) for name in names}
+    return {name: total / (count or math.nan) for name, (total, count) in totals.items()}

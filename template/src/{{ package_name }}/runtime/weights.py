@@ -1,0 +1,97 @@
+"""Weights by name: loaded, checked against the model, and written for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import UserError, checkpoint, first_line
+from .dist import Process
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Any], source: str, hint: str = "", partly: bool = False
+) -> list[str]:
+    """Load weights by name, and return the names of those that were left out.
+
+    Args:
+        source: Where the weights are from.
+        hint: What to do if one does not match.
+        partly: Whether to leave out those that do not match.
+
+    Raises:
+        UserError: One does not match, or none does.
+    """
+    mine = model.state_dict()
+    shapes = {n: (_shape(weights.get(n)), _shape(mine.get(n))) for n in {**mine, **weights}}
+    differing = [name for name, (theirs, ours) in shapes.items() if theirs != ours]
+    if differing and not (partly and mine.keys() - differing):
+        theirs, ours = shapes[differing[0]]
+        problem = f"{differing[0]} is {theirs} there and {ours} here"
+        raise UserError(f"{source} does not match this model: {problem}{hint}")
+    fitting = {name: weight for name, weight in weights.items() if name not in differing}
+    model.load_state_dict(fitting, strict=not partly)
+    return differing
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return " x ".join(map(str, value.shape)) or "a number"
+    return "missing" if value is None else "not a tensor"
+
+
+def start_from(source: str, model: nn.Module, process: Process, partly: bool) -> None:
+    """Load the weights of a checkpoint, of the best one of a run, or of a safetensors file.
+
+    Args:
+        partly: Whether to leave out those that do not match, and name them.
+
+    Raises:
+        UserError: They cannot be read, or do not match.
+    """
+    weights = process.main_only(_read_weights, Path(source).expanduser())
+    hint = ": use --init-partly to leave out what does not match"
+    left_out = load_weights(model, weights, source, hint, partly)
+    for line in (f"weights from {source}", *(f"left out: {name}" for name in left_out)):
+        process.print(line)
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    if path.suffix != ".safetensors":
+        weights: dict[str, Any] = checkpoint.load_best(path)["model"]
+        return weights
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+
+
+def export_weights(model: nn.Module, path: Path, step: int) -> None:
+    """Write the weights of a model as safetensors; a weight that two layers share, twice.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {n: v for n, v in model.state_dict().items() if isinstance(v, Tensor)}
+    weights = {name: value.contiguous().clone() for name, value in tensors.items()}
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # by the umask; safetensors makes it 0600
+        save_file(weights, temporary, metadata={"format": "pt", "step": str(step)})
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot write {path}: {why}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
