@@ -1,14 +1,18 @@
-"""What recorded answers rest on, in any version of the template: the names of its questions, and their values."""
+"""What projects rest on, in any version of the template: its questions and their values, and the runtime."""
 
 from __future__ import annotations
 
+import ast
 import io
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from copier._main import Worker
@@ -41,25 +45,30 @@ def is_version(tag: str) -> bool:
     return True
 
 
+@contextmanager
+def plain(folder: Path, tag: str | None, *paths: str) -> Iterator[Path]:
+    """Give some files of the template in a folder, as they are there or as a tag has them, outside of a repository."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "template"
+        if tag is None:
+            for path in paths:
+                (shutil.copytree if (folder / path).is_dir() else shutil.copy)(folder / path, copy / path)
+        else:
+            archive = subprocess.run(["git", "archive", tag, *paths], cwd=folder, check=True, capture_output=True)
+            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+                tar.extractall(copy, filter="data")
+        yield copy
+
+
 def interface(folder: Path, tag: str | None = None) -> Interface:
     """Return the questions and values of the template in a folder, as it is there or as a tag has it.
 
     A question is its name alone, a value that and itself, a build its release, platform and backend.
     """
-    with tempfile.TemporaryDirectory() as name:
-        # Copier would take a repository as its last tag has it
-        plain = Path(name) / "template"
-        if tag is None:
-            shutil.copytree(folder / "includes", plain / "includes")
-            for file in ("copier.yml", "builds.yml"):
-                shutil.copy(folder / file, plain)
-        else:
-            command = ["git", "archive", tag, "copier.yml", "builds.yml", "includes"]
-            archive = subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
-            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(plain, filter="data")
-        builds = yaml.safe_load((plain / "builds.yml").read_text())
-        return questions(plain, list(builds["platforms"])) | table(builds)
+    # Copier would take a repository as its last tag has it
+    with plain(folder, tag, "includes", "copier.yml", "builds.yml") as copy:
+        builds = yaml.safe_load((copy / "builds.yml").read_text())
+        return questions(copy, list(builds["platforms"])) | table(builds)
 
 
 def questions(folder: Path, platforms: list[str]) -> Interface:
@@ -88,4 +97,71 @@ def table(builds: dict[str, Any]) -> Interface:
             found |= {(release, platform, backend) for backend in row.replace("*", "").split()}
             found |= {(release, platform, "Python", python) for python in entry["python"].split()}
         found |= {(release, package) for patch in entry["patches"].values() for package in patch}
+    return found
+
+
+class Call(NamedTuple):
+    """The parameters of a function, and those of them that a call must give."""
+
+    parameters: list[str]
+    required: set[str]
+
+
+RUNTIME = "template/src/{{ package_name }}/runtime"
+
+
+def runtime(folder: Path, tag: str | None = None) -> dict[str, Call]:
+    """Return what the code of a user may call or read in the runtime: functions, methods, fields and attributes."""
+    found: dict[str, Call] = {}
+    with plain(folder, tag, RUNTIME) as copy:
+        for path in sorted((copy / RUNTIME).iterdir()):
+            module = re.sub(r"{%.*?%}|\.py.*", "", path.name) or "tracker"
+            text = re.sub(r"{%.*?%}|{#.*?#}|{{.*?}}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+            for name, node in members(ast.parse(text)):
+                found[f"{module}.{name}"] = call(node)
+    return found
+
+
+def members(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yield what is public in a module or a class: names, and where they are defined."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield prefix + node.name, node
+            yield from members(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            if not node.name.startswith("_"):
+                yield prefix + node.name, node
+            elif node.name == "__init__":
+                yield prefix + node.name, node
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store) and inner.attr[0] != "_":
+                        yield prefix + inner.attr, inner
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for inner in ast.walk(target):
+                    if isinstance(inner, ast.Name) and not inner.id.startswith("_"):
+                        yield prefix + inner.id, inner
+
+
+def call(node: ast.AST) -> Call:
+    """Return how something is called; what is not a function has no parameters."""
+    if not isinstance(node, ast.FunctionDef):
+        return Call([], set())
+    arguments = node.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    optional = names[len(names) - len(arguments.defaults) :] if arguments.defaults else []
+    return Call(names, set(names) - set(optional))
+
+
+def broken(before: dict[str, Call], now: dict[str, Call]) -> list[str]:
+    """Return what code that uses an earlier runtime no longer finds, or can no longer call as it does."""
+    found = []
+    for name, earlier in before.items():
+        if name not in now:
+            found.append(f"{name} is gone")
+            continue
+        later = now[name]
+        if later.parameters[: len(earlier.parameters)] != earlier.parameters:
+            found.append(f"{name} takes {', '.join(later.parameters)}, and took {', '.join(earlier.parameters)}")
+        found += [f"{name} requires {new}" for new in sorted(later.required - earlier.required)]
     return found

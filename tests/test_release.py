@@ -14,7 +14,7 @@ import yaml
 from packaging.version import Version
 
 from tests.history import append, commit, git, released, replace
-from tests.interface import interface, tags
+from tests.interface import RUNTIME, broken, interface, runtime, tags
 from tests.table import ROOT
 
 
@@ -25,6 +25,46 @@ def test_no_question_or_value_of_an_earlier_version_is_gone() -> None:
         pytest.skip(f"SKIPPED: the tags of this clone cannot be read ({error})")
     now = interface(ROOT)
     assert {tag: gone for tag in earlier if (gone := interface(ROOT, tag) - now)} == {}
+
+
+def test_nothing_of_the_runtime_of_an_earlier_version_is_gone() -> None:
+    try:
+        earlier = tags(ROOT)
+    except (LookupError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: the tags of this clone cannot be read ({error})")
+    now = runtime(ROOT)
+    assert {tag: found for tag in earlier if (found := broken(runtime(ROOT, tag), now))} == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "found"),
+    [
+        ("loader.py", "def mix(", "def blend(", ["loader.mix is gone"]),
+        (
+            "dist.py",
+            "    def print(self, line: str)",
+            "    def print(self, text: str)",
+            ["dist.Process.print takes", "dist.Process.print requires text"],
+        ),
+        ("loader.py", "    test: Samples\n", "    final: Samples\n", ["loader.Data.test is gone"]),
+        (
+            "weights.py",
+            "path: Path, step: int)",
+            "path: Path, step: int, name: str)",
+            ["weights.export_weights requires name"],
+        ),
+        ("state.py", "self.best, self.evaluated", "self.top, self.evaluated", ["state.Checkpoints.best is gone"]),
+        ("weights.py", "path: Path, step: int)", "path: Path, step: int, name: str = '')", []),
+        ("weights.py", "path: Path, step: int)", "path: Path, step: int = 0)", []),
+    ],
+)
+def test_what_the_code_of_a_user_calls_is_an_interface(
+    file: str, old: str, new: str, found: list[str], tmp_path: Path
+) -> None:
+    source = released(tmp_path / "template")
+    replace(source / RUNTIME / file, old, new)
+    changes = broken(runtime(source, "1.0.0"), runtime(source))
+    assert [change[: len(start)] for change, start in zip(changes, found, strict=True)] == found
 
 
 def drop_build(source: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tokenize
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +50,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "project_name": "a-project-whose-name-goes-on-and-on-and-does-not-come-to-an-end-for-quite-a-while"
     },
 }
+
+RUNTIME = ["__init__", "checkpoint", "device", "dist", "loader", "rendezvous", "report", "state", "steps", "weights"]
 
 HOSTILE = {
     "quotes": "It's \"quoted\" and 'quoted' and `quoted`",
@@ -135,15 +140,76 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
         *map(Path, (".gitignore", ".gitattributes", ".pre-commit-config.yaml")),
         *map(Path, ("Dockerfile", ".dockerignore", "compose.yaml", "compose.gpu.yaml")),
         *map(Path, (".github/workflows/ci.yml", ".github/workflows/template.yml", ".github/dependabot.yml")),
-        *(
-            package / f"{name}.py"
-            for name in ("__init__", "__main__", "config", "data", "model", "train", "checkpoint")
-        ),
-        package / "builds.json",
-        package / "digits.csv.gz",
-        *(package / f"{name}.py" for name in ("device", "dist", "evaluate", "metrics", "doctor", "machine")),
-        *(tests / f"test_{name}.py" for name in ("checkpoint", "data", "device", "doctor", "main", "train")),
+        *(package / f"{name}.py" for name in ("__init__", "__main__", "config", "data", "model", "train", "evaluate")),
+        *(package / name for name in ("builds.json", "digits.csv.gz", "doctor.py", "machine.py")),
+        *(package / "runtime" / f"{name}.py" for name in RUNTIME),
+        *(tests / f"test_{name}.py" for name in ("config", "data", "doctor", "main", "train")),
+        *(tests / "runtime" / f"test_{name}.py" for name in RUNTIME[1:] if name not in ("steps", "weights")),
     }
+
+
+def test_the_names_of_tests_are_unique(render: Callable[..., Project]) -> None:
+    """Otherwise pytest cannot collect those of the runtime together with the others."""
+    names = [path.name for path in files(render(**EVERYTHING)) if path.name.startswith("test_")]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("answers", list(ANSWERS.values()), ids=list(ANSWERS))
+def test_the_runtime_knows_neither_the_rest_of_the_package_nor_a_task(
+    answers: dict[str, Any], render: Callable[..., Project]
+) -> None:
+    project = render(**answers)
+    package = project.answers["package_name"]
+    source = {path: text for path, text in files(project).items() if path.parts[0] == "src"}
+    loop = {path: text for path, text in source.items() if "runtime" in path.parts or path.name == "train.py"}
+    assert len(loop) > 10
+    for path, text in loop.items():
+        words = set(re.findall(r"[a-z]+", text.lower()))
+        assert not words & {"image", "images", "label", "labels", "accuracy", "digits", "classes"}, path
+        if "runtime" in path.parts:
+            names = "config|data|model|train|evaluate|__main__|doctor|machine"
+            assert not re.search(rf"from (\.\.|{package}) import|from (\.\.|{package}\.)({names})\b", text), path
+
+
+@pytest.mark.parametrize("data", ["cifar10", "huggingface"])
+def test_the_loop_does_not_depend_on_the_data(data: str, tmp_path: Path) -> None:
+    one, other = (files(Project.render(tmp_path / answer / "demo", data=answer)) for answer in ("digits", data))
+    changed = {path.as_posix() for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+    assert changed == {
+        ".copier-answers.yml",
+        "README.md",
+        "pyproject.toml",
+        *(f"src/demo/{name}" for name in ("config.py", "data.py", "digits.csv.gz", "model.py")),
+        *(f"tests/{name}" for name in ("conftest.py", "test_data.py", "test_main.py", "test_train.py")),
+    }
+
+
+@pytest.mark.parametrize("tracker", ["none", "tensorboard"])
+def test_the_code_of_a_user_is_short(tracker: str, render: Callable[..., Project]) -> None:
+    package = render(tracker=tracker).path / "src" / "demo"
+    own = [package / f"{name}.py" for name in ("data", "model", "config", "train", "__main__")]
+    assert sum(map(code_lines, own)) <= 350
+    for path in (*own, package / "evaluate.py", *package.glob("runtime/*.py")):
+        assert code_lines(path) <= 150, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno <= 60, f"{path}: {node.name}"
+
+
+def code_lines(path: Path) -> int:
+    """Count the lines of code: no blank lines, comments or docstrings."""
+    text = path.read_text()
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in skipped
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
 
 
 def test_what_was_not_chosen_leaves_no_trace(render: Callable[..., Project]) -> None:
@@ -215,7 +281,7 @@ def test_pipelines_take_the_cpu_build_if_there_is_one(ci: str, tmp_path: Path) -
     ("torch", "api"), [("2.6", "torch.cuda.device_count()"), ("2.7", "torch.accelerator.device_count()")]
 )
 def test_devices_are_found_with_what_the_release_has(torch: str, api: str, render: Callable[..., Project]) -> None:
-    code = (render(torch=torch).path / "src/demo/device.py").read_text()
+    code = (render(torch=torch).path / "src/demo/runtime/device.py").read_text()
     assert api in code
     assert ("torch.accelerator" in code) == (torch == "2.7")
 
