@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 import tomllib
@@ -16,12 +17,14 @@ import yaml
 
 from tests.history import append, commit, copied, git, released, replace, update
 from tests.project import Project, template
-from tests.table import PLATFORMS, RELEASES, backends
+from tests.table import PLATFORMS, RELEASES, ROOT, backends
 from tests.test_questions import questions
 from tests.test_rendered import ANSWERS
 
 Files = dict[str, bytes]
 OLDER = "# of an earlier version"
+# What the template keeps up to date in src and tests
+KEPT = re.compile(r"/runtime/|/(builds\.json|doctor\.py|machine\.py)$")
 
 
 def files(folder: Path) -> tuple[Files, Files]:
@@ -37,7 +40,7 @@ def files(folder: Path) -> tuple[Files, Files]:
     every[".copier-answers.yml"] = b"\n".join(
         line for line in every[".copier-answers.yml"].splitlines() if not line.startswith((b"_commit", b"_src_path"))
     )
-    own = {name: content for name, content in every.items() if re.fullmatch(r"(src|tests)/.*\.py", name)}
+    own = {name: content for name, content in every.items() if re.match("(src|tests)/", name) and not KEPT.search(name)}
     return {name: content for name, content in every.items() if name not in own}, own
 
 
@@ -46,17 +49,17 @@ def make_earlier(source: Path) -> None:
     folder = source / "template"
     for path in (path for path in folder.rglob("*") if path.is_file()):
         inside = path.relative_to(folder).parts[0]
-        if inside not in ("src", "tests", "pyproject.toml.jinja", "README.md.jinja") and "json" not in path.name:
+        if inside not in ("pyproject.toml.jinja", "README.md.jinja") and not re.search("json|csv|LICENSE", path.name):
             append(path, OLDER)
     replace(folder / "pyproject.toml.jinja", "line-length = 100", "line-length = 88")
     replace(folder / "README.md.jinja", "The first line says on which device, and why.", "The first line says where.")
     (folder / ".python-version.jinja").unlink()
     (folder / "setup.cfg").write_text(f"{OLDER}\n")
     package = folder / "src" / "{{ package_name }}"
-    append(package / "train.py.jinja", OLDER)
-    append(folder / "tests" / "test_train.py.jinja", OLDER)
-    (package / "checkpoint.py").unlink()
+    (package / "evaluate.py").unlink()
     (package / "older.py").touch()
+    (package / "runtime" / "steps.py").unlink()
+    (package / "runtime" / "older.py").touch()
 
 
 @pytest.fixture(scope="session")
@@ -89,12 +92,16 @@ def edit_tooling(project: Path) -> None:
         if (project / name).exists():
             (project / name).write_text(f"# ours\n{(project / name).read_text(encoding='utf-8')}", encoding="utf-8")
     (project / "notes.md").write_text("Ours.\n")
+    for path in (*project.glob("src/*/runtime/d*.py"), *project.glob("tests/runtime/*.py")):
+        path.write_text(f"# ours\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def edit_source(project: Path) -> None:
-    """Do what a user does with the example: edit, rename, delete and add."""
+    """Do what a user does with the example: write all of it anew, rename, delete and add."""
     (package,) = (project / "src").iterdir()
-    append(package / "train.py", "# ours")
+    for path in (*package.glob("*.py"), *(project / "tests").glob("*.py")):
+        if not KEPT.search(path.as_posix()):
+            path.write_text("# ours\n")
     (package / "data.py").rename(package / "ours.py")
     (package / "model.py").unlink()
     (project / "tests" / "test_data.py").unlink()
@@ -129,6 +136,61 @@ def test_an_update_changes_all_but_what_is_the_users(answers: dict[str, Any], so
     commit(demo)
     update(demo)
     assert git(demo, "status", "--porcelain") == "", "a second update changes nothing"
+
+
+def test_a_fix_reaches_each_file_of_the_runtime(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", "1.0.0", tracker="wandb")
+    edit_source(demo)
+    edit_tooling(demo)
+    commit(demo)
+    update(demo)
+    kept = [path for path in demo.rglob("*.py") if "runtime" in path.parts]
+    names = {path.name for path in kept}
+    assert {"device.py", "loader.py", "checkpoint.py", "state.py", "report.py", "tracker.py", "steps.py"} < names
+    assert "older.py" not in names
+    for path in kept:
+        assert OLDER not in path.read_text(), f"the fix has not reached {path}"
+    assert (demo / "src" / "demo" / "runtime" / "device.py").read_text().startswith("# ours\n"), "nor is an edit lost"
+    assert not (demo / "src" / "demo" / "evaluate.py").exists(), "new files outside of the runtime are not brought"
+
+
+def test_a_package_is_renamed_as_the_page_says(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", "1.0.0")
+    edit_tooling(demo)
+    commit(demo)
+    rename_as_documented(demo)
+    assert git(demo, "status", "--porcelain") == ""
+    update(demo)
+    assert not (demo / "src" / "demo").exists()
+    for path in (demo / "src" / "other" / "runtime").iterdir():
+        text = path.read_text()
+        assert OLDER not in text
+        assert "<<<<" not in text
+        assert text.startswith("# ours\n") == path.name.startswith("d"), path
+    assert OLDER in (demo / "src" / "other" / "train.py").read_text()
+
+
+def rename_as_documented(project: Path) -> None:
+    """Rename the package from demo to other, by the commands of docs/updates.md."""
+    page = (ROOT / "docs" / "updates.md").read_text(encoding="utf-8").partition("## Renaming the package")[2]
+    commands = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert commands
+    for command in commands[1].replace("old", "demo").replace("new", "other").splitlines():
+        program, *arguments = shlex.split(command)
+        if program == "#":
+            replace_name(project)
+        elif program == "git":
+            git(project, *arguments)
+        else:
+            assert [program, *arguments[:2]] == ["uvx", "copier", "update"]
+            update(project, ref=copier.VcsRef.CURRENT, package_name="other")
+
+
+def replace_name(project: Path) -> None:
+    """Replace the name of the package in its code, its tests and pyproject.toml."""
+    for path in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
+        path.write_text(re.sub(r"\bdemo\b", "other", path.read_text(encoding="utf-8")), encoding="utf-8")
+    replace(project / "pyproject.toml", 'demo = "demo.__main__', 'demo = "other.__main__')
 
 
 def test_there_are_answers_enough() -> None:
@@ -273,7 +335,7 @@ def test_a_new_lock_moves_only_what_it_must(
 ) -> None:
     answers = {"project_name": "demo", "torch_index": replica} | before
     project = Project(copied(source, tmp_path / "demo", **answers))
-    held = {"tqdm": "4.66.5", "filelock": "3.18.0", "ruff": "0.9.0"}  # not the newest, so that a move would be seen
+    held = {"tqdm": "4.66.5", "filelock": "3.18.0", "ruff": "0.13.0"}  # not the newest, so that a move would be seen
     project.uv("lock", *(f"--upgrade-package={package}=={version}" for package, version in held.items()))
     earlier = locked(project)
     assert {package: earlier[package] for package in held} == {name: {version} for name, version in held.items()}
