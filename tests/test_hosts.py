@@ -38,14 +38,14 @@ import sys
 from unittest.mock import MagicMock
 import torch
 torch._dynamo = sys.modules["torch._dynamo"] = MagicMock(disable=lambda function, *_, **__: function)
-from demo.dist import world
+from demo.runtime.rendezvous import join_processes
 
-def backward(here):
-    model = here.wrap(torch.nn.Linear(2, 2))
+def backward(process):
+    model = process.wrap(torch.nn.Linear(2, 2))
     model(torch.ones(1, 2)).sum().backward()
 
-with world("cpu") as here:
-    backward(here)
+with join_processes("cpu") as process:
+    backward(process)
 """
 
 # In fp64 and without dropout, so that sums in another order change nothing that counts
@@ -54,22 +54,22 @@ import json, sys
 from functools import partial
 from pathlib import Path
 import torch
-from demo import model, train
+from demo import evaluate, model, train
 from demo.config import TrainConfig
 
-def load_data(load=train.load_data):
-    for dataset in (both := load()):
-        dataset.tensors = (dataset.tensors[0].double(), dataset.tensors[1])
-    return both
+def load_data(config, load=evaluate.load_data):
+    for part in (data := load(config))[:3]:
+        part.tensors = (part.tensors[0].double(), part.tensors[1])
+    return data
 
 class Run(train.Run):
-    def resume(self):
-        shared = [hasattr(p, "to_local") and p.to_local().numel() < p.numel() for p in self.model.parameters()]
-        print(f"shared out: {all(shared)}")
-        return super().resume()
+    def train(self, step, report):
+        sharded = [hasattr(p, "to_local") and p.to_local().numel() < p.numel() for p in self.model.parameters()]
+        print(f"sharded: {all(sharded)}", flush=True)
+        super().train(step, report)
 
 torch.set_default_dtype(torch.float64)
-model.Net, train.load_data, train.Run = partial(model.Net, dropout=0.0), load_data, Run
+model.Net, evaluate.load_data, train.Run = partial(model.Net, dropout=0.0), load_data, Run
 settings = {"device": "cpu", "steps": 100, "batch_size": 48, "accumulate": 2}
 train.train(TrainConfig(**settings, save_every=50, eval_every=50, out=Path(sys.argv[1])))
 """
@@ -142,7 +142,7 @@ def test_a_host_that_dies_and_comes_back_changes_nothing(tmp_path: Path) -> None
     assert first.wait(300) != 0, "alone, a host does not go on"
     for running in [start(host, stormy) for host in HOSTS]:
         assert running.wait(300) == 0
-    assert "goes on from step" in "".join(log.read_text() for log in tmp_path.glob("stormy-*.log"))
+    assert "resuming from step" in "".join(log.read_text() for log in tmp_path.glob("stormy-*.log"))
 
     last = "step-0000000400.pt"
     subprocess.run([PROJECT / ".venv/bin/python", "-c", SAME_WEIGHTS, calm / last, stormy / last], check=True)
@@ -187,17 +187,17 @@ def losses(project: Path, processes: int, out: Path) -> tuple[list[float], str]:
     return [record["loss"] for record in records if "loss" in record], done.stdout
 
 
-def test_a_network_that_is_shared_out_learns_as_a_whole_one(recipe: Path, tmp_path: Path) -> None:
+def test_a_network_that_is_sharded_learns_like_a_whole_one(recipe: Path, tmp_path: Path) -> None:
     whole, _ = losses(PROJECT, 2, tmp_path / "whole")
-    out = tmp_path / "shared"
-    shared, output = losses(recipe, 2, out)
-    assert output.count("shared out: True") == 2
-    assert shared[-1] < shared[0] / 2
-    assert shared == pytest.approx(whole, rel=1e-9)
-    for processes in (2, 1, 3):
+    out = tmp_path / "sharded"
+    sharded, output = losses(recipe, 2, out)
+    assert output.count("sharded: True") == 2
+    assert sharded[-1] < sharded[0] / 2
+    assert sharded == pytest.approx(whole, rel=1e-9)
+    for project, processes in ((recipe, 2), (recipe, 1), (PROJECT, 2), (recipe, 3)):
         (out / "step-0000000100.pt").unlink()  # as if it had stopped after step 50
-        again, output = losses(recipe, processes, out)
-        assert "goes on from step 50" in output
+        again, output = losses(project, processes, out)
+        assert "resuming from step 50" in output
         assert again == pytest.approx(whole, rel=1e-9)
     # Its checkpoints are those of any network
     evaluate = [".venv/bin/python", "-m", "demo", "evaluate", "--device", "cpu", "--checkpoint", str(out)]

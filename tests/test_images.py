@@ -174,9 +174,9 @@ def test_a_small_dependency_moves_the_small_packages(cpu: Project, docker: Docke
     python(docker, after.tag, "import einops, torch")
 
 
-def train(docker: Docker, project: Project, image: str, *options: str) -> subprocess.CompletedProcess[str]:
+def run(docker: Docker, project: Project, image: str, *command: str) -> subprocess.CompletedProcess[str]:
     runs = project.path / "runs"
-    return docker.run("run", "--rm", "--init", "--volume", f"{runs}:/app/runs", image, "train", *options)
+    return docker.run("run", "--rm", "--init", "--volume", f"{runs}:/app/runs", image, *command)
 
 
 def share(docker: Docker, project: Project, image: str) -> None:
@@ -192,15 +192,22 @@ def test_a_container_trains_as_a_user_who_is_not_root(
     project: Project = request.getfixturevalue(variant)
     image = f"{NAME}:{variant}"
     docker("build", "--tag", image, ".", cwd=project.path)
-    trained = train(docker, project, image, "--steps", "20")
+    trained = run(docker, project, image, "train", "--steps", "20")
     assert trained.returncode == 0, trained.stderr
     assert "device cpu" in trained.stdout + trained.stderr
+    exported = run(docker, project, image, "export")
+    assert exported.returncode == 0, exported.stderr
+    assert (project.path / "runs" / "default" / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert owners(project) == {1000}
     share(docker, project, image)
 
-    refused = train(docker, project, image, "--device", "cuda")
+    refused = run(docker, project, image, "train", "--device", "cuda")
     assert refused.returncode == 2
     assert "no device 'cuda'" in refused.stderr
+    if variant == "cpu":  # it has no compiler
+        refused = run(docker, project, image, "train", "--compile")
+        assert refused.returncode == 2
+        assert "--compile needs g++: install it (in a Dockerfile: in its stage base)" in refused.stderr
 
     # Before 2.13, torch.compile asks for the name of the user
     python(docker, image, "import getpass; getpass.getuser()", "--user", "1234")
