@@ -1,0 +1,739 @@
+"""Faults, each planted in the package of an installed project, and the one test of the project that must notice it.
+
+`nox -s faults` renders and installs the project. Arguments are words, one of which a fault must hold: `-- loader.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Fault(NamedTuple):
+    """What stands in a file of the package, what takes its place, and which test must fail."""
+
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
+    "test_train.py",
+    "runtime/test_checkpoint.py",
+    "runtime/test_state.py",
+    "runtime/test_loader.py",
+    "runtime/test_dist.py",
+)
+FAULTS = [
+    # The loop
+    Fault(
+        "train.py",
+        "learning_rate(step + 1, config)",
+        "learning_rate(step, config)",
+        f"{TRAIN}::test_the_step_takes_its_own_rate",
+    ),
+    Fault(
+        "train.py",
+        "        self.scaler.unscale_(self.optimizer)\n",
+        "",
+        f"{TRAIN}::test_gradients_are_clipped_as_they_are_not_as_half_precision_scales_them",
+    ),
+    Fault(
+        "train.py",
+        "math.isfinite(sum(means.values()))",
+        "math.isfinite(means['loss'])",
+        f"{TRAIN}::test_a_norm_or_a_loss_alone_that_is_not_finite_stops_the_run",
+    ),
+    Fault(
+        "train.py",
+        "math.isfinite(sum(means.values()))",
+        "math.isfinite(means['norm'])",
+        f"{TRAIN}::test_a_norm_or_a_loss_alone_that_is_not_finite_stops_the_run",
+    ),
+    Fault(
+        "train.py",
+        " or self.scaler.get_scale() < 1e-3",
+        "",
+        f"{TRAIN}::test_half_precision_that_overflows_for_ever_stops_the_run",
+    ),
+    Fault(
+        "train.py",
+        "config.seed, 3, step, process.rank, part",
+        "config.seed, 3, 0, process.rank, part",
+        f"{TRAIN}::test_what_a_model_draws_follows_from_step_rank_and_part",
+    ),
+    Fault(
+        "train.py",
+        "config.seed, 3, step, process.rank, part",
+        "config.seed, 3, step, 0, part",
+        f"{TRAIN}::test_what_a_model_draws_follows_from_step_rank_and_part",
+    ),
+    Fault(
+        "train.py",
+        "config.seed, 3, step, process.rank, part",
+        "config.seed, 3, step, process.rank, 0",
+        f"{TRAIN}::test_what_a_model_draws_follows_from_step_rank_and_part",
+    ),
+    Fault("train.py", "self.process.sum(losses)", "losses", f"{TRAIN}::test_processes_and_parts_change_nothing"),
+    Fault(
+        "train.py",
+        "            count = process.sum(torch.zeros_like(losses) + count)\n",
+        "            pass\n",
+        f"{TRAIN}::test_processes_and_parts_change_nothing",
+    ),
+    Fault(
+        "train.py",
+        "process.world_size / config.batch_size",
+        "1 / config.batch_size",
+        f"{TRAIN}::test_processes_and_parts_change_nothing",
+    ),
+    Fault("runtime/steps.py", "part == parts - 1", "part == 0", f"{TRAIN}::test_processes_and_parts_change_nothing"),
+    Fault(
+        "train.py",
+        "if signal and step < config.steps:",
+        "if False:",
+        f"{TRAIN}::test_a_signal_at_the_last_step_does_not_hide_the_result",
+    ),
+    Fault(
+        "train.py",
+        "if signal and step < config.steps:",
+        "if signal:",
+        f"{TRAIN}::test_a_signal_at_the_last_step_does_not_hide_the_result",
+    ),
+    Fault(
+        "train.py",
+        "                        self.checkpoints.save(step)\n                        raise\n",
+        "                        raise\n",
+        f"{TRAIN}::test_if_the_metrics_cannot_be_written_the_checkpoint_is",
+    ),
+    Fault(
+        "train.py",
+        "with autocast(process.device, self.dtype):",
+        "with autocast(process.device, torch.float32):",
+        f"{TRAIN}::test_every_precision_trains",
+    ),
+    Fault(
+        "evaluate.py",
+        "    seed_all(mix(config.seed), process.device)\n",
+        "",
+        f"{TRAIN}::test_an_evaluation_has_the_data_and_the_network_of_the_training",
+    ),
+    Fault(
+        "train.py",
+        "run.checkpoints.resume(OPERATIONAL)",
+        "run.checkpoints.resume(OPERATIONAL) * 0",
+        f"{TRAIN}::test_a_run_resumes_as_if_it_had_not_stopped",
+    ),
+    Fault(
+        "train.py",
+        "config.lr_floor + (1 - config.lr_floor) *",
+        "",
+        f"{TRAIN}::test_the_learning_rate_rises_then_falls_to_its_floor",
+    ),
+    Fault(
+        "train.py",
+        "min(config.warmup, config.steps // 2)",
+        "config.warmup",
+        f"{TRAIN}::test_a_trial_of_few_steps_warms_up_too",
+    ),
+    Fault(
+        "evaluate.py",
+        "self.on(self.data.test)",
+        "self.on(self.data.validation)",
+        f"{TRAIN}::test_a_test_is_of_the_test_set",
+    ),
+    Fault(
+        "evaluate.py",
+        '        load_weights(self.model, saved["model"], f"the checkpoint of step {saved[\'step\']}")\n',
+        "",
+        f"{TRAIN}::test_the_best_is_evaluated",
+    ),
+    # The data
+    Fault(
+        "data.py",
+        "test=TensorDataset(images[test], labels[test])",
+        "test=TensorDataset(images[~test], labels[~test])",
+        "test_data.py::test_no_sample_is_in_two_sets",
+    ),
+    Fault(
+        "data.py",
+        "rows[:, -1].long()",
+        "rows[:, -1].long().flip(0)",
+        "test_data.py::test_the_labels_are_those_of_the_images",
+    ),
+    Fault(
+        "data.py",
+        "reshape(-1, 1, 8, 8) / 16",
+        "reshape(-1, 1, 8, 8)",
+        "test_data.py::test_the_digits_are_images_and_labels",
+    ),
+    # The command line
+    Fault(
+        "__main__.py",
+        "return 128 + (error.args[0] if error.args else 2)",
+        "return 1",
+        "test_main.py::test_how_a_command_ends",
+    ),
+    Fault(
+        "__main__.py",
+        "except (UserError, OSError) as error:",
+        "except UserError as error:",
+        "test_main.py::test_how_a_command_ends",
+    ),
+    Fault("__main__.py", "    except ReportedError:\n        return 2\n", "", "test_main.py::test_how_a_command_ends"),
+    Fault("__main__.py", "return 128 + stopped.number", "return 1", "test_main.py::test_how_a_command_ends"),
+    Fault(
+        "__main__.py",
+        "import tyro\n",
+        "import torch  # noqa: F401\nimport tyro\n",
+        "test_main.py::test_help_does_not_wait_for_torch",
+    ),
+    Fault("config.py", "value.expanduser()", "value", "test_config.py::test_a_path_may_be_in_the_home_folder"),
+    Fault(
+        "config.py",
+        "    if math.isnan(value):\n",
+        "    if False:\n",
+        "test_config.py::test_settings_without_sense_are_refused",
+    ),
+    # Checkpoints
+    Fault(
+        "runtime/checkpoint.py",
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True)',
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=False)',
+        f"{CHECKPOINT}::test_loading_runs_no_code_of_the_file",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True)',
+        "state: Any = torch.load(str(path), weights_only=True)",
+        f"{CHECKPOINT}::test_a_checkpoint_of_a_gpu_is_read_without_one",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        'temporary = path.with_name(f"{path.name}.tmp")',
+        "temporary = path",
+        f"{CHECKPOINT}::test_a_process_killed_while_saving_leaves_the_old_checkpoint",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        f"{CHECKPOINT}::test_a_checkpoint_is_on_the_disk_before_it_has_its_name",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "(*newest_first(folder), folder / BEST)",
+        "(folder / BEST, *newest_first(folder))",
+        f"{CHECKPOINT}::test_the_best_is_the_last_to_resume_from_and_the_first_to_evaluate",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        '    for leftover in folder.glob("*.pt.tmp"):\n        leftover.unlink()\n',
+        "",
+        f"{CHECKPOINT}::test_a_process_killed_while_saving_leaves_the_old_checkpoint",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "corrupt = archive.testzip()",
+        "corrupt = None",
+        f"{CHECKPOINT}::test_what_is_damaged_is_skipped",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        '        torch.load(str(temporary), map_location="cpu", weights_only=True, mmap=True)\n',
+        "",
+        f"{CHECKPOINT}::test_what_could_not_be_read_again_is_refused_when_it_is_saved",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "        except DamagedCheckpoint as error:\n",
+        "        except UserError as error:\n",
+        f"{CHECKPOINT}::test_what_cannot_be_read_is_not_skipped",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "if path <= path_of(folder, step)]",
+        "]",
+        f"{CHECKPOINT}::test_the_newest_are_kept_and_one_that_is_damaged_costs_no_other_its_place",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "step:010d",
+        "step:d",
+        f"{CHECKPOINT}::test_the_newest_are_kept_and_one_that_is_damaged_costs_no_other_its_place",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "error.__context__ or error",
+        "error",
+        f"{CHECKPOINT}::test_a_file_that_grows_too_large_is_named",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "    process.main_only(acquire)\n",
+        "",
+        f"{CHECKPOINT}::test_a_folder_has_one_run_at_a_time",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        '(found["format"], found["order"]) != (FORMAT, ORDER)',
+        "False",
+        f"{CHECKPOINT}::test_what_another_program_wrote_is_not_skipped",
+    ),
+    # What is restored
+    Fault(
+        "runtime/state.py",
+        "figure > self.best if mode",
+        "figure >= self.best if mode",
+        f"{STATE}::test_the_best_is_kept",
+    ),
+    Fault(
+        "runtime/state.py",
+        'if mode == "max" else figure < self.best',
+        'if mode == "max" else figure > self.best',
+        f"{STATE}::test_the_best_is_kept",
+    ),
+    Fault(
+        "runtime/state.py",
+        '            self.best = saved["best"]\n',
+        "            pass\n",
+        f"{STATE}::test_the_best_so_far_is_restored_if_it_is_there",
+    ),
+    Fault(
+        "runtime/state.py",
+        "if process.main_only(checkpoint.best_step, self.folder) <= step:",
+        "if True:",
+        f"{STATE}::test_the_best_so_far_is_restored_if_it_is_there",
+    ),
+    Fault(
+        "runtime/state.py",
+        '            self.scaler.load_state_dict(saved["scaler"])\n',
+        "            pass\n",
+        f"{STATE}::test_what_is_restored_continues_bit_for_bit",
+    ),
+    Fault(
+        "runtime/state.py",
+        '        self.optimizer.load_state_dict({"state": state, "param_groups": groups})\n',
+        "",
+        f"{STATE}::test_what_is_restored_continues_bit_for_bit",
+    ),
+    Fault(
+        "runtime/state.py",
+        "            self.process.main_only(checkpoint.prune, self.folder, step, self.settings.keep)\n",
+        "",
+        f"{STATE}::test_only_the_newest_checkpoints_are_kept",
+    ),
+    Fault(
+        "runtime/state.py",
+        "if now.get(option) == then.get(option)}",
+        "}",
+        f"{STATE}::test_what_the_optimizer_keeps_in_its_options_is_restored_and_what_is_given_is_taken",
+    ),
+    Fault(
+        "runtime/state.py",
+        "{**now, **kept, ",
+        "{**now, ",
+        f"{STATE}::test_what_the_optimizer_keeps_in_its_options_is_restored_and_what_is_given_is_taken",
+    ),
+    Fault(
+        "runtime/state.py",
+        "n for n in changed if n not in operational",
+        "n for n in changed if n in operational",
+        f"{STATE}::test_a_finished_run_is_not_taken_for_one_with_other_settings",
+    ),
+    Fault("runtime/weights.py", "value.contiguous().clone()", "value", f"{STATE}::test_weights_are_exported_and_read"),
+    Fault("runtime/weights.py", "        temporary.chmod(mode)\n", "", f"{STATE}::test_weights_are_exported_and_read"),
+    Fault(
+        "runtime/weights.py",
+        "if differing and not (partly and mine.keys() - differing):",
+        "if differing and not partly:",
+        f"{STATE}::test_what_does_not_match_is_left_out_if_asked_for",
+    ),
+    # The order of the data, and who loads it
+    Fault("runtime/loader.py", "mix(seed, epoch)", "(seed + epoch)", f"{LOADER}::test_epochs_and_seeds_differ"),
+    Fault("runtime/loader.py", "mix(seed, epoch)", "mix(seed)", f"{LOADER}::test_epochs_and_seeds_differ"),
+    Fault("runtime/loader.py", "range(begin * batch_size,", "range(0,", f"{LOADER}::test_a_run_can_begin_at_any_step"),
+    Fault(
+        "runtime/loader.py",
+        "np.arange(process.rank, batch_size, size)",
+        "np.arange(0, batch_size, size)",
+        f"{LOADER}::test_however_a_step_is_shared_it_has_the_same_samples",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "np.arange(process.rank, length, process.world_size)",
+        "np.arange(0, length, process.world_size)",
+        f"{LOADER}::test_an_evaluation_reads_every_sample_once",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "            seed_all(mix(part.key, position), CPU)\n",
+        "",
+        f"{LOADER}::test_what_is_drawn_does_not_depend_on_who_draws_or_from_where",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "mix(seed, 1, step)",
+        "mix(seed, 1)",
+        f"{LOADER}::test_what_is_drawn_does_not_depend_on_who_draws_or_from_where",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "    atexit.register(_kill_workers)\n",
+        "",
+        f"{LOADER}::test_nothing_waits_when_a_process_dies",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "    threading.Thread(target=end_with_parent, daemon=True).start()\n",
+        "",
+        f"{LOADER}::test_nothing_waits_when_a_process_dies",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)",
+        "blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])",
+        f"{LOADER}::test_nothing_waits_when_a_process_dies",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "process.stop.wait_for(next, items, END)",
+        "next(items, END)",
+        f"{LOADER}::test_a_signal_ends_a_run_that_waits_for_data",
+    ),
+    # Evaluation and gradients
+    Fault(
+        "runtime/steps.py",
+        "            module.training = training\n",
+        "            module.train()\n",
+        f"{LOADER}::test_an_evaluation_leaves_each_module_in_its_mode",
+    ),
+    Fault("runtime/steps.py", "    model.eval()\n", "", f"{LOADER}::test_an_evaluation_leaves_nothing_to_chance"),
+    Fault(
+        "runtime/steps.py",
+        "for found in process.gather(mine) if found]",
+        "for found in [mine]]",
+        f"{LOADER}::test_what_is_measured_does_not_depend_on_the_processes",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "@torch.no_grad()\n",
+        "",
+        f"{LOADER}::test_what_is_measured_does_not_depend_on_the_batch_size",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "(clip / (norm + 1e-6)).clamp(max=1)",
+        "(clip / (norm + 1e-6))",
+        f"{DIST}::test_gradients_are_scaled_to_their_mean_then_to_the_norm",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "    if clip:\n",
+        "    if True:\n",
+        f"{DIST}::test_gradients_are_scaled_to_their_mean_then_to_the_norm",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "if parameter.requires_grad and parameter.grad is None:",
+        "if False:",
+        "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once[leaves unused-2-the loss does not depend on 1.weight]",
+    ),
+    # Processes and signals
+    Fault("runtime/dist.py", '"SIGUSR1", ', "", f"{DIST}::test_a_signal_is_noted"),
+    Fault("runtime/dist.py", '"SIGINT", ', "", f"{DIST}::test_a_signal_is_noted"),
+    Fault(
+        "runtime/dist.py",
+        "if self.number and time.monotonic() - self._noted > 1:",
+        "if self.number:",
+        f"{DIST}::test_a_second_signal_does_not_wait_but_one_that_follows_at_once_is_the_same",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "if self.number and time.monotonic() - self._noted > 1:",
+        "if False:",
+        f"{DIST}::test_a_second_signal_does_not_wait_but_one_that_follows_at_once_is_the_same",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "        for number, handler in handlers.items():\n            signal.signal(number, handler)\n",
+        "        pass\n",
+        f"{DIST}::test_a_signal_is_noted",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "if signal.getsignal(number) != signal.SIG_IGN:",
+        "if True:",
+        f"{DIST}::test_a_signal_that_is_ignored_stays_ignored",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "if threading.current_thread() is threading.main_thread():",
+        "if True:",
+        f"{DIST}::test_a_run_in_a_thread_leaves_signals_alone",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "        return max(numbers)\n",
+        "        return numbers[0]\n",
+        f"{DIST}::test_a_signal_to_any_process_stops_all",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "except (UserError, OSError) as error:",
+        "except UserError as error:",
+        f"{DIST}::test_an_error_of_the_main_process_is_raised_in_all_and_reported_by_it",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "            except BrokenPipeError:\n",
+        "            except ZeroDivisionError:\n",
+        f"{DIST}::test_nobody_reads_any_more",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "            dist.broadcast(buffer, src=0)\n",
+        "            pass\n",
+        "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once[agrees-0-]",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        "                    os._exit(1)\n",
+        "                    pass\n",
+        "runtime/test_rendezvous.py::test_a_process_that_freezes_is_named",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        "            _report_once(error, store)\n",
+        "",
+        "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        "    if rank >= world_size:\n",
+        "    if False:\n",
+        "runtime/test_rendezvous.py::test_ranks_that_make_no_sense_are_refused",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        '("WORLD_SIZE", "SLURM_NTASKS", ',
+        '("WORLD_SIZE", ',
+        "runtime/test_rendezvous.py::test_ranks_that_make_no_sense_are_refused",
+    ),
+    # Devices and reports
+    Fault(
+        "runtime/device.py",
+        "nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)",
+        "nullcontext()",
+        "runtime/test_device.py::test_a_model_computes_in_the_precision",
+    ),
+    Fault(
+        "runtime/device.py",
+        'kind in ("auto", "mps") and built_for() == "mps"',
+        "False",
+        "runtime/test_device.py::test_processes_on_a_mac_train_on_the_cpu",
+    ),
+    Fault(
+        "runtime/device.py",
+        "FAILURES = (AssertionError, ",
+        "FAILURES = (",
+        "runtime/test_device.py::test_a_broken_gpu_is_refused_in_one_line",
+    ),
+    Fault(
+        "runtime/device.py",
+        "    np.random.seed(key & 0xFFFFFFFF)\n",
+        "",
+        "runtime/test_device.py::test_what_is_drawn_follows_from_the_seed",
+    ),
+    Fault(
+        "runtime/device.py",
+        "    random.seed(key)\n",
+        "",
+        "runtime/test_device.py::test_what_is_drawn_follows_from_the_seed",
+    ),
+    Fault(
+        "runtime/device.py",
+        "get_device_capability(device) < (8, 0)",
+        "get_device_capability(device) < (7, 0)",
+        "runtime/test_device.py::test_bf16_is_not_emulated",
+    ),
+    Fault(
+        "runtime/device.py",
+        "    if isinstance(batch, MutableMapping):\n",
+        "    if False:\n",
+        "runtime/test_device.py::test_a_batch_of_any_nesting_goes_to_the_device",
+    ),
+    Fault(
+        "machine.py",
+        "if not torch.allclose(gradients[0], gradients[1].cpu(), rtol=1e-2):",
+        "if False:",
+        "test_doctor.py::test_a_device_that_computes_otherwise_is_seen",
+    ),
+    Fault(
+        "runtime/report.py",
+        'if record["step"] <= step]',
+        "]",
+        "runtime/test_report.py::test_steps_that_come_again_are_dropped_and_what_cannot_be_read",
+    ),
+    Fault(
+        "runtime/report.py",
+        "self.process.main_only(self._log, step, values)",
+        "self._log(step, values)",
+        "runtime/test_report.py::test_only_the_main_process_writes",
+    ),
+    Fault(
+        "train.py",
+        '[p for group in self.optimizer.param_groups for p in group["params"]]',
+        "list(self.model.parameters())",
+        f"{TRAIN}::test_weights_without_an_optimizer_are_as_if_frozen",
+    ),
+    Fault(
+        "train.py",
+        "and self.checkpoints.evaluated < step:",
+        "and False:",
+        f"{TRAIN}::test_a_signal_in_an_evaluation_does_not_lose_it",
+    ),
+    Fault(
+        "train.py",
+        "config.batch_size / (count + (count == 0))",
+        "config.batch_size / count",
+        f"{TRAIN}::test_a_step_may_have_nothing_to_learn_from",
+    ),
+    Fault(
+        "evaluate.py",
+        "    seed_all(mix(config.seed, 4), process.device)\n",
+        "",
+        f"{TRAIN}::test_an_evaluation_has_the_data_and_the_network_of_the_training",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "            buffer.copy_(value)\n",
+        "            pass\n",
+        f"{LOADER}::test_a_signal_between_the_parts_of_a_step_undoes_the_first",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "if max(norms) > 1.01 * min(norms):",
+        "if False:",
+        f"{DIST}::test_gradients_that_differ_between_processes_are_refused",
+    ),
+    Fault(
+        "runtime/steps.py",
+        "{name: None for found in every for name in found}",
+        "every[0]",
+        f"{LOADER}::test_a_figure_may_be_of_one_process_alone",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "except StopIteration as error:",
+        "except ZeroDivisionError as error:",
+        f"{LOADER}::test_a_data_set_that_ends_early_is_an_error",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "    except TypeError as error:\n        kind",
+        "    except KeyError as error:\n        kind",
+        f"{LOADER}::test_a_stream_is_refused",
+    ),
+    Fault(
+        "runtime/__init__.py",
+        "class Stopped(BaseException):",
+        "class Stopped(Exception):",
+        f"{LOADER}::test_a_signal_ends_a_run_that_waits_for_data",
+    ),
+    Fault(
+        "runtime/dist.py",
+        "if any(is_lazy(parameter) for parameter in model.parameters()):",
+        "if False:",
+        f"{DIST}::test_a_layer_without_a_size_is_refused",
+    ),
+    Fault(
+        "runtime/state.py",
+        "values[key] = value.to(values[key].device)",
+        "pass",
+        f"{STATE}::test_the_state_of_the_optimizer_keeps_its_precision",
+    ),
+    Fault(
+        "runtime/state.py",
+        "if repr(value) != repr(before[n])]",
+        "if value != before[n]]",
+        f"{STATE}::test_a_setting_that_is_not_a_number_has_not_changed",
+    ),
+    Fault(
+        "runtime/state.py",
+        "if not self.names.keys() >= set(given):",
+        "if False:",
+        f"{STATE}::test_a_parameter_of_another_model_is_refused",
+    ),
+    Fault(
+        "runtime/state.py",
+        "if monitor not in figures:",
+        "if False:",
+        f"{STATE}::test_what_cannot_choose_the_best_is_refused",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "    except (RuntimeError, zlib.error) as error:",
+        "    except ZeroDivisionError as error:",
+        f"{CHECKPOINT}::test_what_is_damaged_is_skipped",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "process.stop.wait_for(lock.acquire, LOCK_LIMIT)",
+        "lock.acquire(timeout=0)",
+        f"{CHECKPOINT}::test_a_signal_ends_the_wait_for_a_folder",
+    ),
+]
+
+
+def notices(project: Path, fault: Fault | None, tests: list[str]) -> bool:
+    """Return whether a test fails in a copy of the project that has this fault."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for folder in ("src", "tests"):
+            shutil.copytree(project / folder, copy / folder)
+        shutil.copy(project / "pyproject.toml", copy)
+        if fault:
+            path = copy / "src" / "demo" / fault.file
+            text = path.read_text(encoding="utf-8")
+            assert fault.old in text, f"{fault.file} has no {fault.old!r}"
+            path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        python = project / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+        environ = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+        command = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+        options: dict[str, Any] = {"cwd": copy / "tests", "env": environ, "capture_output": True, "text": True}
+        try:
+            done = subprocess.run(command, timeout=100, check=False, **options)
+        except subprocess.TimeoutExpired:
+            return True
+        if done.returncode > 2 or (fault is None and done.returncode):
+            raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
+        return done.returncode != 0  # a signal may have ended pytest itself
+
+
+def main() -> int:
+    project, words = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    faults = [fault for fault in FAULTS if not words or any(word in " ".join(fault) for word in words)]
+    notices(project, None, sorted({fault.test for fault in faults}))
+    survivors = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        noticed = pool.map(lambda fault: notices(project, fault, [fault.test]), faults)
+        for fault, seen in zip(faults, noticed, strict=True):
+            survivors += not seen
+            print(
+                f"{'noticed' if seen else 'SURVIVES'}: {fault.file}: {fault.old.strip()!r} -> {fault.new.strip()!r}",
+                flush=True,
+            )
+    print(f"{len(faults)} faults, {survivors} survivors")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
