@@ -20,16 +20,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from demo import train
+from demo import evaluate, train
+from demo import model as task
 from demo.config import TrainConfig
-from demo.data import load_data, step_indices
-from demo.device import choose_device, choose_precision
+from demo.data import load_data
 from demo.model import Net
+from demo.runtime.device import choose_device, choose_precision
+from demo.runtime.dist import Process, Stop
+from demo.runtime.loader import Data, train_parts
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 DEVICE, _ = choose_device()
+ALONE = Process(DEVICE, "", Stop())
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,11 @@ class Case:
     """What to train. The first half of the steps is the warm-up, and each half ends with a line of the log."""
 
     network: Callable[[], nn.Module]
-    data: tuple[TensorDataset, TensorDataset]
+    data: TensorDataset
     config: TrainConfig
 
     @classmethod
-    def of(
-        cls, network: Callable[[], nn.Module], data: tuple[TensorDataset, TensorDataset], half: int, **settings: object
-    ) -> Case:
+    def of(cls, network: Callable[[], nn.Module], data: TensorDataset, half: int, **settings: object) -> Case:
         never = 2**31
         settings = {"steps": 2 * half, "log_every": half, "eval_every": never, "save_every": never, **settings}
         return cls(network, data, TrainConfig(**settings))
@@ -56,12 +58,13 @@ class Case:
     def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
         """Give the project's learning rates in the way of the frameworks."""
         rate = partial(train.learning_rate, config=self.config)
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step + 1) / self.config.lr)
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step + 1))
 
     def batches(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Give the project's loader, which reads a batch at once: faster than the usual one, sample by sample."""
-        indices = step_indices(len(self.data[0]), self.config.batch_size, self.config.seed)
-        return DataLoader(self.data[0], sampler=indices, batch_size=None)
+        parts = train_parts(self.data, ALONE, 0, self.config.seed, self.config.batch_size)
+        indices = (torch.from_numpy(part.indices) for part in parts)
+        return DataLoader(self.data, sampler=indices, batch_size=None)
 
 
 class Clock:
@@ -85,7 +88,7 @@ class Clock:
 
 def bare(case: Case) -> float:
     """Train by hand, with nothing that can be left out."""
-    config, clock, data = case.config, Clock(case), case.data[0]
+    config, clock, data = case.config, Clock(case), case.data
     dtype = choose_precision(config.precision, DEVICE)
     model = case.network().to(DEVICE)
     if config.compile:
@@ -100,7 +103,7 @@ def bare(case: Case) -> float:
             loss.backward()
             step += 1
             for group in optimizer.param_groups:
-                group["lr"] = train.learning_rate(step, config)
+                group["lr"] = config.lr * train.learning_rate(step, config)
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad()
@@ -111,11 +114,23 @@ def bare(case: Case) -> float:
 
 def project(case: Case) -> float:
     """Train by the project's own code, with its log, an evaluation and a checkpoint; it times itself."""
-    train.network, train.load_data = lambda _: case.network(), lambda *_: case.data
+    few = TensorDataset(*case.data[:64])
+    evaluate.load_data = lambda _: Data(case.data, few, few, collate=None)
+    task.build_model, task.training_loss, task.measure = lambda _: case.network(), loss_of, measure
     with tempfile.TemporaryDirectory() as name:
-        train.train(replace(case.config, out=Path(name)))
-        records = map(json.loads, (Path(name) / "metrics.jsonl").read_text().splitlines())
-        return [1 / record["steps_per_second"] for record in records if "steps_per_second" in record][-1]
+        train.train(replace(case.config, out=Path(name) / "run"))
+        records = map(json.loads, (Path(name) / "run" / "metrics.jsonl").read_text().splitlines())
+        return [1 / record["steps_per_second"] for record in records][-1]
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor], _: TrainConfig) -> tuple[Tensor, int]:
+    """Give the project the loss of the other loops, of a class for each sample or each token of a sequence."""
+    inputs, labels = batch
+    return F.cross_entropy(model(inputs), labels, reduction="sum"), labels.numel()
+
+
+def measure(model: nn.Module, batch: tuple[Tensor, Tensor], config: TrainConfig) -> dict[str, tuple[Tensor, int]]:
+    return {"accuracy": loss_of(model, batch, config)}
 
 
 def lightning(case: Case) -> float:
@@ -192,14 +207,20 @@ def interleaved(case: Case, loops: list[str], rounds: int = 61) -> dict[str, lis
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
+def digits_set() -> TensorDataset:
+    train_set = load_data(TrainConfig()).train
+    assert isinstance(train_set, TensorDataset)
+    return train_set
+
+
 def digits(half: int = 10) -> Case:
     """Give what a rendered project trains by default, in fp32 everywhere."""
-    return Case.of(Net, load_data(), half, precision="fp32")
+    return Case.of(Net, digits_set(), half, precision="fp32")
 
 
 def small() -> Case:
     """Give a network so small that the loop's own cost shows."""
-    return Case.of(partial(Net, width=4), load_data(), half=100, precision="fp32", batch_size=16)
+    return Case.of(partial(Net, width=4), digits_set(), half=100, precision="fp32", batch_size=16)
 
 
 def main() -> None:

@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import demo
 from paired import compare, environ, seconds
 
 HERE = Path(__file__).parent
 NAMES = {"bare": "by hand", "project": "the project", "lightning": "Lightning", "accelerate": "Accelerate"}
 IMPORTS = {"bare": "torch", "project": "demo.train", "lightning": "torch, lightning", "accelerate": "torch, accelerate"}
+DIGITS = Path(demo.__file__).with_name("digits.csv.gz")
 DEMO = [sys.executable, "-m", "demo"]
 PROCESSES = 5  # that are counted, of each kind
 
@@ -38,6 +40,8 @@ def result(*command: str) -> dict[str, Any]:
 def first_step(name: str, folder: Path) -> tuple[float, float]:
     """Return the seconds from the command to the end of its first step, and its peak memory in MB."""
     command = [sys.executable, str(HERE / "loops.py"), "first", name]
+    if name == "bare":
+        command = [sys.executable, str(HERE / "by_hand.py"), str(DIGITS)]
     if name == "project":
         out = tempfile.mkdtemp(dir=folder)
         command = [*DEMO, "train", "--steps=2", "--log-every=1", "--precision=fp32", f"--out={out}"]
@@ -61,8 +65,7 @@ def row(title: str, times: Times, unit: str, scale: float = 1) -> None:
     """Print a row of the table."""
     base = times["bare"]
     cells = [f"1 ({statistics.median(base) * scale:.3g} {unit})"]
-    for name in list(NAMES)[1:]:
-        cells.append(ratio(times[name], base))
+    cells += [ratio(times[name], base) if name in times else "" for name in list(NAMES)[1:]]
     print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
@@ -71,6 +74,8 @@ def main() -> None:
     print(f"| | {' | '.join(NAMES.values())} |\n|---|{'---|' * len(NAMES)}")
     row("a step of the digits network", result("loops.py", "digits"), "ms", 1000)
     row("a step of a network that hardly computes", result("loops.py", "small"), "ms", 1000)
+    for workers in ("0", "2"):
+        row(f"samples read one by one, {workers} workers, beside DataLoader", result("loader.py", workers), "ms", 1000)
     first: Times = {name: [] for name in NAMES}
     memory: Times = {name: [] for name in NAMES}
     imports: Times = {name: [] for name in NAMES}

@@ -66,7 +66,7 @@ def main() -> None:
         return
     case = Case.of(
         Transformer,
-        (tokens(8 * BATCH), tokens(2)),
+        tokens(8 * BATCH),
         half=2 if TINY else 20,
         batch_size=BATCH,
         precision="bf16",
