@@ -607,6 +607,18 @@ FAULTS = [
         f"{TRAIN}::test_a_step_may_have_nothing_to_learn_from",
     ),
     Fault(
+        "runtime/state.py",
+        'if self.chosen_by != f"{mode} {monitor}":',
+        "if False:",
+        f"{STATE}::test_the_best_by_one_figure_is_not_the_best_by_another",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "        except DamagedCheckpoint as error:\n            why",
+        "        except KeyError as error:\n            why",
+        f"{CHECKPOINT}::test_the_best_is_the_last_to_resume_from_and_the_first_to_evaluate",
+    ),
+    Fault(
         "evaluate.py",
         "    seed_all(mix(config.seed, 4), process.device)\n",
         "",

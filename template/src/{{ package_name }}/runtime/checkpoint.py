@@ -149,19 +149,23 @@ def best_step(folder: Path) -> float:
 
 
 def load_best(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, or if this is the folder of a run, its best one, or else its newest.
+    """Read a checkpoint; of the folder of a run, the best one, or the newest if that is damaged.
 
     Raises:
         UserError: There is none, or it cannot be read.
     """
     if not path.is_dir():
         return load(path)
+    why: object = f"{path / BEST} does not exist"
     if (path / BEST).exists():
-        return load(path / BEST)
+        try:
+            return load(path / BEST)
+        except DamagedCheckpoint as error:
+            why = error
     for newest in newest_first(path):
-        print(f"{path / BEST} does not exist: using {newest}", flush=True)
+        print(f"using {newest}: {why}", flush=True)
         return load(newest)
-    raise UserError(f"there is no checkpoint in {path}")
+    raise UserError(f"there is no checkpoint in {path}: {why}")
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Checkpoints:
     def __init__(self, settings: Any, state: TrainingState, process: Process) -> None:
         self.settings, self.state, self.process = settings, state, process
         self.folder: Path = settings.out
-        self.best, self.evaluated, self.saved = math.nan, -1, -1
+        self.best, self.chosen_by, self.evaluated, self.saved = math.nan, "", -1, -1
 
     def resume(self, operational: Collection[str]) -> int:
         """Restore the newest checkpoint, if there is one, and return its step, otherwise 0.
@@ -112,7 +112,7 @@ class Checkpoints:
             problem = f"the run in {self.folder} is finished, and {lines[shaping[0]]}"
             raise UserError(f"{problem}: use another --out")
         self.state.load_state_dict(saved)
-        self.evaluated = saved["evaluated"]
+        self.chosen_by, self.evaluated = saved["chosen_by"], saved["evaluated"]
         # A best checkpoint of a later step is of a course that the run may not take again
         if process.main_only(checkpoint.best_step, self.folder) <= step:
             self.best = saved["best"]
@@ -140,6 +140,8 @@ class Checkpoints:
             raise UserError(f"MODE is {mode!r}: use max or min")
         if monitor not in figures:
             raise UserError(f"MONITOR is {monitor!r}, but what is measured is {', '.join(figures)}")
+        if self.chosen_by != f"{mode} {monitor}":
+            self.best, self.chosen_by = math.nan, f"{mode} {monitor}"
         figure, self.evaluated = figures[monitor], step
         better = figure > self.best if mode == "max" else figure < self.best
         if better or math.isnan(self.best):
@@ -151,6 +153,7 @@ class Checkpoints:
             "step": step,
             "evaluated": self.evaluated,
             "best": self.best,
+            "chosen_by": self.chosen_by,
             "settings": plain(self.settings),
         }
         self.process.main_only(checkpoint.save, path, {**state, **self.state.state_dict()})
