@@ -51,9 +51,16 @@ def start(project: Path) -> Start:
             stderr=-1,
             text=True,
             start_new_session=True,
+            preexec_fn=foreground,  # noqa: PLW1509 - there are no threads here
         )
 
     return start
+
+
+def foreground() -> None:
+    """Handle signals as in a terminal: what runs in the background may ignore these."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
