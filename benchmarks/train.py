@@ -25,7 +25,7 @@ NAMES = {"bare": "by hand", "project": "the project", "lightning": "Lightning", 
 IMPORTS = {"bare": "torch", "project": "demo.train", "lightning": "torch, lightning", "accelerate": "torch, accelerate"}
 DIGITS = Path(demo.__file__).with_name("digits.csv.gz")
 DEMO = [sys.executable, "-m", "demo"]
-PROCESSES = 5  # that are counted, of each kind
+PROCESSES = 9  # that are counted, of each kind
 
 Times = dict[str, list[float]]
 
