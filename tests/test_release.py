@@ -53,7 +53,12 @@ def test_nothing_of_the_runtime_of_an_earlier_version_is_gone() -> None:
             "path: Path, step: int, name: str)",
             ["weights.export_weights requires name"],
         ),
-        ("state.py", "self.best, self.evaluated", "self.top, self.evaluated", ["state.Checkpoints.best is gone"]),
+        (
+            "state.py",
+            "self.best, self.chosen_by, self.e",
+            "self.top, self.chosen_by, self.e",
+            ["state.Checkpoints.best is gone"],
+        ),
         ("weights.py", "path: Path, step: int)", "path: Path, step: int, name: str = '')", []),
         ("weights.py", "path: Path, step: int)", "path: Path, step: int = 0)", []),
     ],
