@@ -322,7 +322,7 @@ FAULTS = [
         "runtime/state.py",
         '        self.optimizer.load_state_dict({"state": state, "param_groups": groups})\n',
         "",
-        f"{STATE}::test_what_is_restored_continues_bit_for_bit",
+        f"{STATE}::test_what_the_optimizer_keeps_in_its_options_is_restored_and_what_is_given_is_taken",
     ),
     Fault(
         "runtime/state.py",
