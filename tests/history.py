@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import copier
@@ -38,6 +39,19 @@ def released(folder: Path, tag: str = "1.0.0") -> Path:
     shutil.copytree(template(), folder)
     git(folder, "init")
     commit(folder, tag)
+    return folder
+
+
+def released_twice(folder: Path, make_earlier: Callable[[Path], None]) -> Path:
+    """Release the template as an earlier version might have been, 1.0.0, and as it is, 1.1.0."""
+    shutil.copytree(template(), folder)
+    make_earlier(folder)
+    git(folder, "init")
+    commit(folder, "1.0.0")
+    shutil.rmtree(folder / "template")
+    shutil.copytree(template() / "template", folder / "template")
+    commit(folder, "1.1.0")
+    git(folder, "repack", "-adq")
     return folder
 
 

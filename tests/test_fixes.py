@@ -5,32 +5,24 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from pathlib import Path
 
 import yaml
 
-from tests.history import append, commit, copied, git, replace, update
-from tests.project import template
-from tests.test_swaps import EXACTLY, PROJECT, SAME_WEIGHTS, Task, swap
+from tests.history import append, commit, copied, released_twice, replace, update
+from tests.installed import PROJECT, SAME_WEIGHTS
+from tests.test_swaps import EXACTLY, Task, swap
 from tests.test_update import OLDER, rename_as_documented
 from tests.waiting import wait_for
 
 OURS = "# ours"
 
 
-def history(folder: Path) -> Path:
-    """Return a repository of the template: 1.0.0 lacks a fix to each file of the runtime that 1.1.0 has."""
-    shutil.copytree(template(), folder)
-    for path in runtime(folder / "template"):
+def take_fixes_out(source: Path) -> None:
+    """Leave a template without a fix to each file of the runtime."""
+    for path in runtime(source / "template"):
         append(path, OLDER)
-    git(folder, "init")
-    commit(folder, "1.0.0")
-    shutil.rmtree(folder / "template")
-    shutil.copytree(template() / "template", folder / "template")
-    commit(folder, "1.1.0")
-    return folder
 
 
 def runtime(folder: Path) -> list[Path]:
@@ -43,7 +35,8 @@ def runtime(folder: Path) -> list[Path]:
 def test_fixes_reach_an_experiment_and_it_resumes_bit_for_bit(tmp_path: Path) -> None:
     recorded = yaml.safe_load((PROJECT / ".copier-answers.yml").read_text())
     answers = {name: value for name, value in recorded.items() if not name.startswith("_")}
-    demo = copied(history(tmp_path / "template"), tmp_path / "demo", "1.0.0", **answers)
+    source = released_twice(tmp_path / "template", take_fixes_out)
+    demo = copied(source, tmp_path / "demo", "1.0.0", **answers)
     swap(demo / "src" / "demo", "regression")
     replace(demo / "src" / "demo" / "train.py", "zero_grad()", "zero_grad(set_to_none=False)")
     for path in (*demo.glob("src/*/*.py"), *runtime(demo)):

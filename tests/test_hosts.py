@@ -18,19 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import PROJECT, SAME_WEIGHTS
 from tests.project import apply_recipe
 from tests.waiting import wait_for
 
-PROJECT = Path(os.environ.get("PROJECT", "."))
 ETC = Path("/etc/netns")  # what lies here takes the place of /etc in a namespace
 HOSTS = {"one": "10.77.0.1", "two": "10.77.0.2"}
-
-SAME_WEIGHTS = """
-import sys, torch
-one, two = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
-assert one.keys() == two.keys()
-assert all(torch.equal(one[name], two[name]) for name in one)
-"""
 
 # A stand-in for the compiler, which DDP imports and does not use: it takes half of the time
 BACKWARD = """

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.history import replace
+from tests.installed import PROJECT
 from tests.waiting import wait_for
 
-PROJECT = Path(os.environ.get("PROJECT", ".")).resolve()
 PYTHON = PROJECT / ".venv/bin/python"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has neither such signals nor limits")
 
@@ -142,17 +142,9 @@ def test_a_finished_run_is_not_taken_for_another(run: Run) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("death", ["a worker", "the trainer", "a signal to all"])
 def test_no_process_stays_or_waits(method: str, death: str, project: Path, start: Start) -> None:
+    start_method = f"    import multiprocessing\n\n    multiprocessing.set_start_method({method!r})\n"
     main = project / "src" / "demo" / "__main__.py"
-    replace(
-        main,
-        "import tyro\n",
-        f"import multiprocessing\n\nimport tyro\n\nmultiprocessing.set_start_method({method!r})\n",
-    )
-    text = main.read_text().replace(f"multiprocessing.set_start_method({method!r})\n", "")
-    text = text.replace(
-        "    sys.exit(main())", f"    multiprocessing.set_start_method({method!r})\n    sys.exit(main())"
-    )
-    main.write_text(text)
+    replace(main, "    sys.exit(main())", f"{start_method}    sys.exit(main())")
     running = start(*TRAIN, "--steps=1000000", "--workers=2")
     until_step(running)
     group = members(running.pid)

@@ -18,20 +18,21 @@ from tests.interface import RUNTIME, broken, interface, runtime, tags
 from tests.table import ROOT
 
 
-def test_no_question_or_value_of_an_earlier_version_is_gone() -> None:
+@pytest.fixture
+def earlier() -> list[str]:
+    """The tags of earlier versions."""
     try:
-        earlier = tags(ROOT)
+        return tags(ROOT)
     except (LookupError, subprocess.CalledProcessError) as error:
         pytest.skip(f"SKIPPED: the tags of this clone cannot be read ({error})")
+
+
+def test_no_question_or_value_of_an_earlier_version_is_gone(earlier: list[str]) -> None:
     now = interface(ROOT)
     assert {tag: gone for tag in earlier if (gone := interface(ROOT, tag) - now)} == {}
 
 
-def test_nothing_of_the_runtime_of_an_earlier_version_is_gone() -> None:
-    try:
-        earlier = tags(ROOT)
-    except (LookupError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"SKIPPED: the tags of this clone cannot be read ({error})")
+def test_nothing_of_the_runtime_of_an_earlier_version_is_gone(earlier: list[str]) -> None:
     now = runtime(ROOT)
     assert {tag: found for tag in earlier if (found := broken(runtime(ROOT, tag), now))} == {}
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from tests.history import replace
+from tests.installed import PROJECT, SAME_WEIGHTS
 from tests.table import ROOT
 from tests.waiting import wait_for
 
-PROJECT = Path(os.environ.get("PROJECT", ".")).resolve()
 SWAPS = ROOT / "tests" / "swaps"
 
 # In fp64, so that sums in another order change nothing that counts
@@ -29,13 +29,6 @@ import sys, torch
 torch.set_default_dtype(torch.float64)
 from demo.__main__ import main
 sys.exit(main())
-"""
-
-SAME_WEIGHTS = """
-import sys, torch
-one, two = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
-assert one.keys() == two.keys()
-assert all(torch.equal(one[name], two[name]) for name in one if isinstance(one[name], torch.Tensor))
 """
 
 # Options of each, the figure that chooses the best, and what it reaches

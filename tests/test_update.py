@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable
@@ -15,8 +14,8 @@ import copier
 import pytest
 import yaml
 
-from tests.history import append, commit, copied, git, released, replace, update
-from tests.project import Project, template
+from tests.history import append, commit, copied, git, released, released_twice, replace, update
+from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, ROOT, backends
 from tests.test_questions import questions
 from tests.test_rendered import ANSWERS
@@ -65,16 +64,7 @@ def make_earlier(source: Path) -> None:
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a repository: 1.0.0 is an earlier version, 1.1.0 the working tree."""
-    folder = tmp_path_factory.mktemp("history") / "template"
-    shutil.copytree(template(), folder)
-    make_earlier(folder)
-    git(folder, "init")
-    commit(folder, "1.0.0")
-    shutil.rmtree(folder / "template")
-    shutil.copytree(template() / "template", folder / "template")
-    commit(folder, "1.1.0")
-    git(folder, "repack", "-adq")
-    return folder
+    return released_twice(tmp_path_factory.mktemp("history") / "template", make_earlier)
 
 
 def edit_settings(project: Path) -> None:

@@ -1,0 +1,16 @@
+"""The project that `nox -s train` renders and installs, for the tests that use it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROJECT = Path(os.environ.get("PROJECT", ".")).resolve()
+
+# Compares the weights in two checkpoints
+SAME_WEIGHTS = """
+import sys, torch
+one, two = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
+assert one.keys() == two.keys()
+assert all(torch.equal(one[name], two[name]) for name in one)
+"""
