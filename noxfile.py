@@ -181,6 +181,11 @@ def skip_unless_reached(session: nox.Session, url: str, what: str = "") -> None:
         session.skip(f"SKIPPED{what}: {reason}")
 
 
+def arguments(session: nox.Session) -> list[str]:
+    """Return the arguments of a session, without the one that `installed` takes."""
+    return [argument for argument in session.posargs if argument != "--replica"]
+
+
 @contextlib.contextmanager
 def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> Iterator[Path]:
     """Render a variant and install it with `uv sync`, from the real indexes or, with --replica, from the replica."""
@@ -211,7 +216,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
     Other arguments are further answers: `-- tracker=tensorboard data=cifar10`.
     """
     install(session, "tests")
-    answers = [argument for argument in session.posargs if argument != "--replica"]
+    answers = arguments(session)
     with installed(session, torch, backend, *answers):
         for command in ("lock --check", "run ruff format --check", "run ruff check", "run mypy", "run pytest"):
             session.run("uv", *command.split(), env=OWN, external=True)
@@ -242,10 +247,9 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
 def faults(session: nox.Session, torch: str, backend: str) -> None:
     """Plant faults in an installed variant, one at a time, and check that its tests notice each. `-- loader.py` plants some."""
     install(session, "tests")
-    words = [argument for argument in session.posargs if argument != "--replica"]
     with installed(session, torch, backend) as project:
         session.chdir(ROOT)
-        session.run("python", "-m", "tests.faults", str(project), *words)
+        session.run("python", "-m", "tests.faults", str(project), *arguments(session))
 
 
 @contextlib.contextmanager
@@ -309,7 +313,7 @@ def bench_train(session: nox.Session, torch: str, backend: str) -> None:
     `-- --tiny` tries what is for an accelerator, with sizes that say nothing of speed.
     """
     install(session, "tests")
-    options = [argument for argument in session.posargs if argument != "--replica"]
+    options = arguments(session)
     with installed(session, torch, backend):
         # They lack torch: they take the one that is there. lightning 2.6.2 and 2.6.3 were malware
         frameworks = ["accelerate>=1.15", "lightning>=2.6.4"]
