@@ -107,8 +107,9 @@ class Checkpoints:
         before = vars(restored(type(settings), saved["settings"]))
         now = {name: value for name, value in vars(settings).items() if name != "out"}
         changed = [n for n, value in now.items() if repr(value) != repr(before[n])]  # nan is nan
-        lines = {n: f"{n} changed from {before[n]} to {vars(settings)[n]}" for n in changed}
-        if step >= settings.steps and (shaping := [n for n in changed if n not in operational]):
+        lines = {n: f"{n} changed from {before[n]} to {now[n]}" for n in changed}
+        finished = step >= settings.steps
+        if finished and (shaping := [n for n in changed if n not in operational]):
             problem = f"the run in {self.folder} is finished, and {lines[shaping[0]]}"
             raise UserError(f"{problem}: use another --out")
         self.state.load_state_dict(saved)
@@ -117,7 +118,6 @@ class Checkpoints:
         if process.main_only(checkpoint.best_step, self.folder) <= step:
             self.best = saved["best"]
         place = f"step {step} in {self.folder}"
-        finished = step >= settings.steps
         process.print(f"{place}: the run is finished" if finished else f"resuming from {place}")
         for line in lines.values():
             process.print(line)
