@@ -75,7 +75,12 @@ def main() -> None:
     row("a step of the digits network", result("loops.py", "digits"), "ms", 1000)
     row("a step of a network that hardly computes", result("loops.py", "small"), "ms", 1000)
     for workers in ("0", "2"):
-        row(f"samples read one by one, {workers} workers, beside DataLoader", result("loader.py", workers), "ms", 1000)
+        row(
+            f"samples read one by one, {workers} workers, compared with DataLoader",
+            result("loader.py", workers),
+            "ms",
+            1000,
+        )
     first: Times = {name: [] for name in NAMES}
     memory: Times = {name: [] for name in NAMES}
     imports: Times = {name: [] for name in NAMES}
@@ -94,7 +99,7 @@ def main() -> None:
         ):
             row(title, {loop: values[1:] for loop, values in times.items()}, unit)
         compare(
-            "--help, beside python -c pass",
+            "--help, compared with python -c pass",
             lambda: seconds([*DEMO, "--help"], folder),
             lambda: seconds([sys.executable, "-c", "pass"], folder),
         )

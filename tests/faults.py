@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
-    """What stands in a file of the package, what takes its place, and which test must fail."""
+    """What a file of the package has, what replaces it, and which test must fail."""
 
     file: str
     old: str

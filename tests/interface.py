@@ -65,7 +65,7 @@ def interface(folder: Path, tag: str | None = None) -> Interface:
 
     A question is its name alone, a value that and itself, a build its release, platform and backend.
     """
-    # Copier would take a repository as its last tag has it
+    # Of a repository, Copier would use the last tag
     with plain(folder, tag, "includes", "copier.yml", "builds.yml") as copy:
         builds = yaml.safe_load((copy / "builds.yml").read_text())
         return questions(copy, list(builds["platforms"])) | table(builds)
