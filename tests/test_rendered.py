@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tokenize
 import zipfile
 from collections.abc import Callable
@@ -21,7 +18,7 @@ from packaging.requirements import Requirement
 
 from tests.files import assert_linted, assert_tidy, files, parse
 from tests.project import Project, apply_recipe
-from tests.table import PLATFORMS, versions
+from tests.table import PLATFORMS
 
 EVERYTHING = {
     "torch": "2.14",
@@ -141,9 +138,10 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
         *map(Path, ("Dockerfile", ".dockerignore", "compose.yaml", "compose.gpu.yaml")),
         *map(Path, (".github/workflows/ci.yml", ".github/workflows/template.yml", ".github/dependabot.yml")),
         *(package / f"{name}.py" for name in ("__init__", "__main__", "config", "data", "model", "train", "evaluate")),
-        *(package / name for name in ("builds.json", "digits.csv.gz", "doctor.py", "machine.py")),
+        package / "digits.csv.gz",
+        Path("tools/doctor.py"),
         *(package / "runtime" / f"{name}.py" for name in RUNTIME),
-        *(tests / f"test_{name}.py" for name in ("config", "data", "doctor", "main", "train")),
+        *(tests / f"test_{name}.py" for name in ("config", "data", "main", "train")),
         *(tests / "runtime" / f"test_{name}.py" for name in RUNTIME[1:] if name not in ("steps", "weights")),
     }
 
@@ -167,7 +165,7 @@ def test_the_runtime_knows_neither_the_rest_of_the_package_nor_a_task(
         words = set(re.findall(r"[a-z]+", text.lower()))
         assert not words & {"image", "images", "label", "labels", "accuracy", "digits", "classes"}, path
         if "runtime" in path.parts:
-            names = "config|data|model|train|evaluate|__main__|doctor|machine"
+            names = "config|data|model|train|evaluate|__main__"
             assert not re.search(rf"from (\.\.|{package}) import|from (\.\.|{package}\.)({names})\b", text), path
 
 
@@ -214,8 +212,8 @@ def code_lines(path: Path) -> int:
 
 def test_what_was_not_chosen_leaves_no_trace(render: Callable[..., Project]) -> None:
     project = render(**NOTHING)
-    doctor = {"doctor.py", "machine.py", "test_doctor.py"}  # who knows all machines
-    everything = "\n".join(text for path, text in files(project).items() if path.name not in doctor)
+    # The doctor knows all machines
+    everything = "\n".join(text for path, text in files(project).items() if path.name != "doctor.py")
     for trace in (
         "docker",
         "devcontainer",
@@ -290,35 +288,3 @@ def test_devices_are_found_with_what_the_release_has(torch: str, api: str, rende
 def test_the_recipe_for_fsdp2_applies(answers: dict[str, Any], render: Callable[..., Project], tmp_path: Path) -> None:
     shutil.copytree(render(**answers).path / "src", tmp_path / "src")
     apply_recipe(tmp_path)
-
-
-DOCTOR = """
-import sys
-from demo.doctor import BUILDS, examine
-from demo.machine import Device, Machine, Torch
-((system, machine), (build, *_)), *_ = ((where.split(), builds) for where, builds in BUILDS.items())
-device = Device("mps:0", "the accelerator of this machine")
-torch = Torch(sys.argv[1], build, devices=[device] if system == "darwin" else [])
-print(*examine(Machine(system, machine), torch), sep="\\n")
-"""
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [
-        {},
-        {"torch": "2.14", "backend": "rocm7.2"},
-        {"torch": "2.14", "backend": "xpu"},
-        {"backend": "cpu"},
-        {"platforms": ["macos-arm64"]},
-        {"torch": "2.14", "platforms": ["windows-x86_64"], "backend": "cu130"},
-    ],
-    ids=["cuda", "rocm", "xpu", "cpu", "mac", "windows"],
-)
-def test_the_readme_shows_what_the_doctor_says(answers: dict[str, Any], render: Callable[..., Project]) -> None:
-    """The doctor runs without torch, so it can be asked here."""
-    project = render(**answers)
-    command = [sys.executable, "-c", DOCTOR, versions(project.answers["torch"], "torch")[-1]]
-    environ = {**os.environ, "PYTHONPATH": "src"}
-    done = subprocess.run(command, cwd=project.path, env=environ, capture_output=True, text=True, check=True)
-    assert f"```\n{done.stdout}```\n" in (project.path / "README.md").read_text()

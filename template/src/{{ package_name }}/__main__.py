@@ -9,14 +9,13 @@ from typing import Any
 
 import tyro
 
-from .config import DoctorConfig, EvaluateConfig, ExportConfig, TrainConfig
+from .config import EvaluateConfig, ExportConfig, TrainConfig
 from .runtime import ReportedError, Stopped, UserError, first_line
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
-    "doctor": DoctorConfig,
 }
 
 
@@ -30,7 +29,8 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):  # a path may have letters that a terminal lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
+        run(tyro.extras.subcommand_cli_from_dict(COMMANDS))
+        return 0
     except ReportedError:
         return 2
     except BrokenPipeError:
@@ -47,13 +47,8 @@ def main() -> int:
         return 128 + (error.args[0] if error.args else 2)
 
 
-def run(config: Any) -> int:
-    """Run the command that these are the settings of, and return its exit code."""
-    if isinstance(config, DoctorConfig):
-        from .doctor import doctor
-
-        return doctor(config)
-
+def run(config: Any) -> None:
+    """Run the command that these are the settings of."""
     # torch takes a second to import: not for --help, nor for a mistyped option
     from .evaluate import evaluate, export
     from .train import train
@@ -61,7 +56,6 @@ def run(config: Any) -> int:
     commands = {TrainConfig: train, EvaluateConfig: evaluate, ExportConfig: export}
     command: Any = commands[type(config)]
     command(config)
-    return 0
 
 
 if __name__ == "__main__":
