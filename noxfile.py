@@ -37,7 +37,7 @@ VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
-USES = ("fixes", "hosts", "in_use", "swaps")  # tests of an installed project
+USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(words(entry["python"])) for entry in RELEASES.values())), key=Version)

@@ -224,6 +224,25 @@ def refusal(docker: Docker, project: Project, *options: str) -> str:
     return done.stderr
 
 
+def test_the_doctor_examines_a_container(cpu: Project, docker: Docker) -> None:
+    image = f"{NAME}:cpu"
+    docker("build", "--tag", image, ".", cwd=cpu.path)
+    options = ["--rm", "--shm-size", "2g", "--cpus", "0.5", "--user", "1234:1234", "--entrypoint", "python"]
+    output = docker("run", *options, image, "tools/doctor.py", "--json")
+    found = json.loads(output)
+    assert found["count"]["error"] == 0
+    texts = [finding["text"] for finding in found["findings"]]
+    assert any(re.search("^linux .* in docker, ", text) for text in texts)
+    assert any(text.startswith("/opt/venv, Python ") for text in texts)
+    assert any("threads, but may use 0.5 CPUs" in text for text in texts)
+    assert not any("/dev/shm" in text or "written" in text for text in texts)
+    options = ["--rm", "--read-only", "--tmpfs", "/dev/shm:size=64m", "--entrypoint", "python"]
+    done = docker.run("run", *options, image, "tools/doctor.py")
+    assert done.returncode == 1, done.stderr
+    assert "nothing can be written to /app/runs: Read-only file system" in done.stdout
+    assert "/dev/shm has 64 MB" in done.stdout
+
+
 def test_an_image_needs_a_lockfile_that_is_up_to_date(projects: Callable[..., Project], docker: Docker) -> None:
     project = projects("stale")
     file = project.path / "pyproject.toml"

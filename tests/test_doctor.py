@@ -1,0 +1,1086 @@
+"""The doctor in recorded situations: machines, drivers, installations, and what their processes answer."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from itertools import product
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pexpect
+import pytest
+
+from tests.history import commit, copied, git, released, replace
+from tests.project import Project
+from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, versions, words
+from tests.test_rendered import code_lines
+
+# What the processes of a healthy machine answer: a workstation with an H100, and the default project installed
+DRIVER = {"cuda": "13.2", "gpus": [["9.0", "NVIDIA H100"]], "problem": ""}
+KERNELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+DEVICES = {"devices": [{"name": "cuda:0", "problem": "", "used": 0.1}], "warnings": []}
+UV = {"--version": "uv 0.13.9\n", "lock": "", "sync": '{"sync": {"changes": []}}'}
+Finding = tuple[str, str, list[str]]
+
+
+@cache
+def project_of(**answers: str) -> Path:
+    """Return a project, rendered once; lists of answers are words in a row."""
+    folder = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))
+    atexit.register(shutil.rmtree, folder)
+    lists = ("platforms", "other_backends", "companions")
+    given = {name: text.split() if name in lists else text for name, text in answers.items()}
+    return Project.render(folder / "demo", **given).path
+
+
+def load(project: Path) -> ModuleType:
+    """Import the doctor of a project."""
+    spec = importlib.util.spec_from_file_location("doctor", project / "tools" / "doctor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["doctor"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, str] | None = None,
+    machine: tuple[str, str, str] = ("linux", "x86_64", ""),
+    files: dict[str, str] | None = None,
+    environ: dict[str, str] | None = None,
+    packages: dict[str, str] | None = None,
+    version_py: str = "__version__ = '2.15.0+cu132'\ncuda: Optional[str] = '13.2'",
+    uv: dict[str, str] | None = None,
+    disk: dict[str, int] | None = None,
+    compiler: str | None = "/usr/bin/g++",
+    **probes: Any,
+) -> tuple[ModuleType, Any]:
+    """Return the doctor of a project, and what it is to look at.
+
+    Args:
+        machine: System, machine and version of macOS.
+        files: Files of the system, such as `proc/version`, and what they hold.
+        packages: Installed packages and their versions.
+        uv: What commands of uv print; what begins with `error: ` is why one fails.
+        probes: What a probe finds that is not as on a healthy machine, or its problem.
+    """
+    doctor = load(project_of(**(answers or {})))
+    system, site = folder / "system", folder / "site-packages"
+    (system / "dev/shm").mkdir(parents=True)
+    for name, text in (files or {}).items():
+        (system / name).parent.mkdir(parents=True, exist_ok=True)
+        (system / name).write_text(text)
+    for name, version in ({"torch": "2.15.0"} if packages is None else packages).items():
+        information = site / f"{name}-{version}.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    (site / "torch").mkdir(parents=True, exist_ok=True)
+    (site / "torch" / "version.py").write_text(version_py)
+    monkeypatch.setattr(doctor.Here, "system", system, raising=False)
+    here = doctor.Here(folder)
+    here.machine, here.system = doctor.Machine(*machine[:2], macos=machine[2]), system
+    here.environ, here.environment = environ or {}, folder
+    found = (pair for mark, pair in doctor.CONTAINERS.items() if (system / mark).exists())
+    here.container, here.with_gpus = next(found, ("", ""))
+    here.build = doctor.gets(doctor.ANSWERS["backend"], here.machine.platform, doctor.ANSWERS["torch"])
+    healthy: dict[str, dict[str, Any]] = {
+        "driver": DRIVER,
+        "python": {"version": "3.11.7", "machine": machine[1], "headers": True, "packages": str(site)},
+        "torch": {"file": str(site / "torch/__init__.py"), "kernels": KERNELS, "warnings": []},
+        "devices": DEVICES,
+    }
+
+    def probe(name: str, *arguments: str) -> tuple[dict[str, Any], str]:
+        name = "_".join([name, *arguments])
+        answer = probes.get(name, {})
+        return ({}, answer) if isinstance(answer, str) else ({"problem": "", **healthy.get(name, {}), **answer}, "")
+
+    def ask(command: str, *arguments: str) -> tuple[str, str]:
+        answer = ({**UV, **(uv or {})})[arguments[0]] if command == "uv" else str(probes.get(command, ""))
+        return ("", answer[7:]) if answer.startswith("error: ") else (answer, "")
+
+    here.probe, here.ask, here.start = probe, ask, lambda *_: None
+    sizes = SimpleNamespace(**{"total": 1 << 40, "free": 1 << 40, **(disk or {})})
+    fakes = SimpleNamespace(which=lambda _: compiler, disk_usage=lambda _: sizes)
+    monkeypatch.setattr(doctor, "shutil", fakes)
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    return doctor, here
+
+
+def examine(folder: Path, monkeypatch: pytest.MonkeyPatch, **situation: Any) -> list[Finding]:
+    """Return what the doctor finds in a situation."""
+    doctor, here = record(folder, monkeypatch, **situation)
+    return [(level, text, fix) for check in doctor.GROUPS.values() for level, text, *fix in check(here)]
+
+
+NO_DRIVER: dict[str, Any] = {"driver": {"cuda": "", "gpus": []}}
+CPU: dict[str, Any] = {"version_py": "__version__ = '2.15.0+cpu'", "packages": {"torch": "2.15.0+cpu"}}
+CPU_PROJECT = {**CPU, "answers": {"backend": "cpu"}}
+SEVERAL = {"other_backends": "cpu"}
+MAC = {"machine": ("darwin", "arm64", "15.1"), **NO_DRIVER, "version_py": "__version__ = '2.15.0'"}
+MPS = {"devices": [{"name": "mps", "problem": "", "used": 0.0}], "warnings": []}
+ROCM: dict[str, Any] = {
+    "answers": {"torch": "2.14", "backend": "rocm7.2"},
+    "version_py": "__version__ = '2.14.0+rocm7.2'\nhip: Optional[str] = '7.2.53211'",
+    "packages": {"torch": "2.14.0+rocm7.2"},
+    "torch": {"kernels": ["gfx942", "gfx1100"]},
+    **NO_DRIVER,
+}
+XPU: dict[str, Any] = {
+    "answers": {"torch": "2.14", "backend": "xpu"},
+    "version_py": "__version__ = '2.14.0+xpu'",
+    "packages": {"torch": "2.14.0+xpu"},
+    "torch": {"kernels": []},
+    **NO_DRIVER,
+}
+NODES = {"dev/kfd": "", "dev/dri/renderD128": ""}
+KFD = "sys/class/kfd/kfd/topology/nodes/1/properties"
+GFX1100 = {KFD: "simd_count 96\ngfx_target_version 110000\n"}
+DOCKER = {".dockerenv": ""}
+UPDATE = "uvx copier update --defaults --vcs-ref=:current:"
+WSL = {"proc/version": "Linux version 6.6.87.2-microsoft-standard-WSL2"}
+
+HEALTHY: dict[str, dict[str, Any]] = {
+    "an H100, the default project": {},
+    "a Mac": {**MAC, "devices": MPS},
+    "a runner without a GPU, a CPU project": {**CPU_PROJECT, **NO_DRIVER},
+    "the second of two backends, without a GPU": {**CPU, "answers": SEVERAL, **NO_DRIVER},
+    "one visible GPU of two": {
+        "driver": {"gpus": [["9.0", "NVIDIA H100"]] * 2},
+        "environ": {"CUDA_VISIBLE_DEVICES": "1"},
+    },
+    "variables of other vendors": {"environ": {"HIP_VISIBLE_DEVICES": "", "ZE_AFFINITY_MASK": "7"}},
+    "a variable, but no GPU": {**CPU_PROJECT, **NO_DRIVER, "environ": {"CUDA_VISIBLE_DEVICES": "0"}},
+    "a UUID as the visible GPU": {"environ": {"CUDA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"}},
+    "two numbers of threads": {"environ": {"OMP_NUM_THREADS": "4,2"}},
+    "a quota as large as the machine": {"files": {"sys/fs/cgroup/cpu.max": "800000 100000"}},
+    "no quota": {"files": {"sys/fs/cgroup/cpu.max": "max 100000"}},
+    "an Ada GPU, kernels of Ampere": {"driver": {"gpus": [["8.9", "NVIDIA RTX 4090"]]}},
+    "a DGX Spark": {
+        "machine": ("linux", "aarch64", ""),
+        "driver": {"gpus": [["12.1", "NVIDIA GB10"]]},
+        "torch": {"kernels": ["sm_80", "sm_90", "sm_120"]},
+    },
+    "a new GPU, and PTX": {
+        "driver": {"gpus": [["13.0", "NVIDIA GPU"]]},
+        "torch": {"kernels": ["sm_90", "compute_120"]},
+    },
+    "an image, which has no uv": {"files": DOCKER, "uv": {"--version": "error: No such file or directory"}},
+    "a companion that loads": {"packages": {"torch": "2.15.0", "torchvision": "0.29.2"}},
+    "an AMD processor's GPU, a CPU project": {
+        **CPU_PROJECT,
+        **NO_DRIVER,
+        "files": {KFD: "gfx_target_version 100306\n"},
+    },
+    "an RX 7900": {**ROCM, "files": {**NODES, **GFX1100}},
+    "an Intel GPU": {**XPU, "files": NODES},
+    "ROCm in WSL": {**ROCM, "files": WSL},
+    "a lock that uv cannot check is not stale without uv": {
+        "files": DOCKER,
+        "uv": {"--version": "error: No such file or directory", "lock": "error: needs to be updated"},
+    },
+}
+
+
+@pytest.mark.parametrize("situation", HEALTHY.values(), ids=list(HEALTHY))
+def test_nothing_is_wrong(situation: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = examine(tmp_path, monkeypatch, **situation)
+    assert [finding for finding in findings if finding[0] != "ok"] == []
+
+
+UV_PYTHON = "uv sync --python cpython-3.11-macos-aarch64-none"
+WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
+    # Systems
+    "an Intel Mac": ({**MAC, "machine": ("darwin", "x86_64", "13.7")}, "error", "Intel Mac", ["another machine"]),
+    "Rosetta": (
+        {**MAC, "machine": ("darwin", "x86_64", "15.1"), "sysctl": "1\n", "devices": MPS},
+        "error",
+        "its Python is for x86_64, but this machine is arm64",
+        [UV_PYTHON],
+    ),
+    "an old macOS": (
+        {**MAC, "machine": ("darwin", "arm64", "13.7"), "devices": MPS},
+        "error",
+        r"torch 2.15 needs macOS 14.0, not 13.7",
+        ["--data torch=2.11", "uv sync"],
+    ),
+    "Windows on Arm": (
+        {"machine": ("win32", "ARM64", ""), **NO_DRIVER},
+        "error",
+        "Windows on Arm",
+        ["wsl --install"],
+    ),
+    "another system": (
+        {"machine": ("freebsd14", "amd64", ""), **NO_DRIVER},
+        "error",
+        "no wheels for freebsd14 amd64",
+        ["another"],
+    ),
+    "a platform that the lock is not for": (
+        {"machine": ("win32", "AMD64", ""), "packages": {}, **NO_DRIVER},
+        "error",
+        "uv.lock is for linux-x86_64, linux-aarch64, macos-arm64, and not for windows-x86_64",
+        [f"{UPDATE} --data 'platforms=[linux-x86_64,linux-aarch64,macos-arm64,windows-x86_64]'", "uv sync"],
+    ),
+    "a platform that the lock is not for, and a GPU": (
+        {"machine": ("win32", "AMD64", ""), "packages": {}, "driver": {"gpus": [["12.0", "NVIDIA RTX 5090"]]}},
+        "error",
+        "not for windows-x86_64",
+        ["macos-arm64,windows-x86_64]' --data torch=2.14", "uv sync"],
+    ),
+    # The project
+    "no uv": (
+        {"uv": {"--version": "error: pyenv: uv: command not found"}},
+        "warning",
+        "uv does not start: pyenv: uv: command not found",
+        ["curl -LsSf https://astral.sh/uv/install.sh | sh"],
+    ),
+    "no lock": (
+        {"uv": {"lock": "error: Unable to find lockfile at `uv.lock`, but `--check` was provided."}},
+        "warning",
+        "there is no uv.lock",
+        ["uv lock"],
+    ),
+    "a stale lock": (
+        {"uv": {"lock": "error: The lockfile at `uv.lock` needs to be updated, but `--check` was provided."}},
+        "error",
+        "uv.lock does not match pyproject.toml",
+        ["uv lock"],
+    ),
+    "a stale lock without a network": (
+        {"uv": {"lock": "error: No solution found when resolving dependencies for split (…)"}},
+        "error",
+        "uv.lock does not match pyproject.toml",
+        ["uv lock"],
+    ),
+    "conflict markers": (
+        {"uv": {"lock": "error: Failed to parse: `pyproject.toml`"}},
+        "error",
+        "uv cannot use the project: Failed to parse",
+        ["git diff pyproject.toml uv.lock"],
+    ),
+    # The environment
+    "no environment": ({"python": "No such file or directory"}, "error", "there is none|No such file", ["uv sync"]),
+    "a Python that does not start": (
+        {"python": "it crashed: Segmentation fault"},
+        "error",
+        "Segmentation",
+        ["uv sync"],
+    ),
+    "no torch": ({"packages": {}}, "error", "torch is not installed", ["uv sync"]),
+    "the CPU build instead of CUDA": (CPU, "error", "the cpu build, but this project installs cu132", ["uv sync"]),
+    "CUDA instead of the CPU build": (
+        {"answers": {"backend": "cpu"}, **NO_DRIVER},
+        "error",
+        "the cu132 build, but this project installs cpu",
+        ["uv sync"],
+    ),
+    "a torch of conda, which names no build": (
+        {"answers": {"backend": "cpu"}, "version_py": "__version__ = '2.15.0'\ncuda: Optional[str] = '12.6'"},
+        "error",
+        "the cu126 build, but this project installs cpu",
+        ["uv sync"],
+    ),
+    "another torch than in the lock": (
+        {"uv": {"sync": '{"sync": {"changes": [{"name": "torch"}]}}'}},
+        "error",
+        "torch 2.15.0, the cu132 build, is not the one in uv.lock",
+        ["uv sync"],
+    ),
+    "packages not as in the lock": (
+        {
+            "answers": SEVERAL,
+            **CPU,
+            **NO_DRIVER,
+            "uv": {"sync": json.dumps({"sync": {"changes": [{"name": f"p{n}"} for n in range(9)]}})},
+        },
+        "warning",
+        "not as in uv.lock: p0, p1, p2, p3, …",
+        ["uv sync --no-group cu132 --group cpu"],
+    ),
+    "a lock that cannot be installed here": (
+        {"uv": {"sync": "error: Distribution `x==1` can't be installed because it has no wheel for this platform"}},
+        "error",
+        "uv sync would fail: Distribution `x==1` can't be installed",
+        ["uv sync"],
+    ),
+    # Drivers and GPUs
+    "no driver": (NO_DRIVER, "warning", "no NVIDIA driver", ["if this machine has an NVIDIA GPU, install driver 580"]),
+    "no driver in WSL": ({**NO_DRIVER, "files": WSL}, "warning", "no NVIDIA driver", ["in Windows, not in WSL"]),
+    "no driver in Docker": ({**NO_DRIVER, "files": DOCKER}, "warning", "no NVIDIA driver", ["docker run --gpus all"]),
+    "no driver in Podman": (
+        {**NO_DRIVER, "files": {"run/.containerenv": ""}},
+        "warning",
+        "no NVIDIA driver",
+        ["podman run --device nvidia.com/gpu=all"],
+    ),
+    "no driver in Kubernetes": (
+        {**NO_DRIVER, "files": {"run/secrets/kubernetes.io/serviceaccount/token": ""}},
+        "warning",
+        "no NVIDIA driver",
+        ["resources: {limits: {nvidia.com/gpu: 1}}"],
+    ),
+    "no driver in Apptainer": (
+        {**NO_DRIVER, "files": {".singularity.d/actions/run": ""}},
+        "warning",
+        "no NVIDIA driver",
+        ["apptainer exec --nv"],
+    ),
+    "a driver that was updated": (
+        {"driver": {"gpus": [], "problem": "error 803"}},
+        "error",
+        "the NVIDIA driver does not work: error 803",
+        ["sudo reboot"],
+    ),
+    "a driver that hangs": ({"driver": "no answer within 8 s"}, "error", "no answer within 8 s", ["nvidia-smi"]),
+    "a driver that crashes": ({"driver": "it crashed: Aborted"}, "error", "it crashed: Aborted", ["nvidia-smi"]),
+    "an old driver, an old GPU": (
+        {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
+        "error",
+        r"NVIDIA A100 \(8.0\) does not work with the cu132 build: it needs driver 580 or newer",
+        ["install that driver: https://www.nvidia.com/drivers", "--data backend=cu126 --data torch=2.14", "uv sync"],
+    ),
+    "driver 570, an RTX 5090": (
+        {"driver": {"cuda": "12.8", "gpus": [["12.0", "NVIDIA RTX 5090"]]}},
+        "error",
+        "it needs driver 580 or newer",
+        ["install that driver", "--data backend=cu128 --data torch=2.11", "uv sync"],
+    ),
+    "a GTX 1080": (
+        {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"]]}},
+        "error",
+        "it has kernels for sm_75 sm_80 sm_86 sm_90 sm_100 sm_120",
+        ["--data backend=cu126 --data torch=2.14", "uv sync"],
+    ),
+    "a Tesla K80": ({"driver": {"cuda": "11.4", "gpus": [["3.7", "Tesla K80"]]}}, "error", "it has kernels for", []),
+    "a Jetson Orin": (
+        {
+            "machine": ("linux", "aarch64", ""),
+            "driver": {"cuda": "12.6", "gpus": [["8.7", "Orin"]]},
+            "torch": {"kernels": ["sm_80", "sm_90"]},
+        },
+        "error",
+        "a Jetson needs NVIDIA's own wheels",
+        [],
+    ),
+    "an old GPU beside a new one": (
+        {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]}},
+        "warning",
+        "NVIDIA GTX 1080 .* does not work",
+        ['export CUDA_VISIBLE_DEVICES="1"'],
+    ),
+    "the CPU build of a CPU project beside a driver": (
+        CPU_PROJECT,
+        "warning",
+        r"there is a GPU, NVIDIA H100 \(9.0\), but this is the cpu build",
+        [f"{UPDATE} --data backend=cu132", "uv sync"],
+    ),
+    "the CPU build of several beside a driver": (
+        {**CPU, "answers": SEVERAL},
+        "warning",
+        "there is a GPU, .* but this is the cpu build",
+        ["uv sync"],
+    ),
+    "the first of several is for the CPU, beside a driver": (
+        {**CPU, "answers": {"backend": "cpu", "other_backends": "cu132"}},
+        "warning",
+        "there is a GPU, .* but this is the cpu build",
+        ["uv sync --no-group cpu --group cu132"],
+    ),
+    "Windows, where the newest torch has no CUDA": (
+        {**CPU, "answers": {"platforms": "linux-x86_64 windows-x86_64"}, "machine": ("win32", "AMD64", "")},
+        "warning",
+        "there is a GPU",
+        ["--data torch=2.14", "uv sync"],
+    ),
+    "an AMD GPU beside a CUDA project": (
+        {**NO_DRIVER, "files": {**NODES, **GFX1100}},
+        "warning",
+        r"there is a GPU, amd \(gfx1100\), but this is the cu132 build",
+        ["--data backend=rocm7.2 --data torch=2.14", "uv sync"],
+    ),
+    "an AMD GPU without kernels": (
+        {**ROCM, "files": {**NODES, KFD: "gfx_target_version 100306\n"}},
+        "error",
+        "it has kernels for gfx942 gfx1100",
+        [],
+    ),
+    "no node of ROCm": (ROCM, "warning", "there is no /dev/kfd", ["install the driver of the GPU"]),
+    "no render node in Docker": (
+        {**XPU, "files": DOCKER},
+        "warning",
+        r"there is no /dev/dri/renderD\*",
+        ["docker run --device /dev/kfd --device /dev/dri"],
+    ),
+    "the kernels of another AMD GPU": (
+        {**ROCM, "files": {**NODES, **GFX1100}, "environ": {"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}},
+        "warning",
+        "HSA_OVERRIDE_GFX_VERSION",
+        ["unset HSA_OVERRIDE_GFX_VERSION"],
+    ),
+    "all GPUs hidden": (
+        {"environ": {"CUDA_VISIBLE_DEVICES": ""}},
+        "warning",
+        "CUDA_VISIBLE_DEVICES is '', which hides all GPUs",
+        ["unset CUDA_VISIBLE_DEVICES"],
+    ),
+    "all GPUs hidden by -1": (
+        {"environ": {"CUDA_VISIBLE_DEVICES": "-1"}},
+        "warning",
+        "CUDA_VISIBLE_DEVICES is '-1', which hides all GPUs",
+        ["unset CUDA_VISIBLE_DEVICES"],
+    ),
+    "a visible GPU that is not there": (
+        {"environ": {"CUDA_VISIBLE_DEVICES": "1"}},
+        "warning",
+        "CUDA_VISIBLE_DEVICES is 1, but the last GPU is 0",
+        ["unset CUDA_VISIBLE_DEVICES"],
+    ),
+    "AMD GPUs hidden": (
+        {**ROCM, "files": {**NODES, **GFX1100}, "environ": {"ROCR_VISIBLE_DEVICES": ""}},
+        "warning",
+        "ROCR_VISIBLE_DEVICES",
+        ["unset ROCR_VISIBLE_DEVICES"],
+    ),
+    # torch and what depends on it
+    "a broken torch": (
+        {"torch": "ImportError: libcudart.so.13: cannot open shared object file"},
+        "error",
+        "torch does not load: ImportError: libcudart.so.13",
+        ["uv sync --reinstall"],
+    ),
+    "an import that hangs": (
+        {"torch": "no answer within 60 s"},
+        "error",
+        "torch does not load: no answer within 60 s",
+        ["uv run tools/doctor.py --limit 600"],
+    ),
+    "torch warns": (
+        {
+            "devices": {
+                "devices": [],
+                "warnings": ["CUDA initialization: The NVIDIA driver on your system is too old\n…"],
+            }
+        },
+        "warning",
+        "torch warns: CUDA initialization: The NVIDIA driver on your system is too old$",
+        ["uv run --no-sync python -m torch.utils.collect_env"],
+    ),
+    "a device whose start hangs": (
+        {"devices": "no answer within 60 s"},
+        "error",
+        "torch cannot use its devices: no answer",
+        ["nvidia-smi"],
+    ),
+    "a device that gives other results": (
+        {"devices": {"devices": [{"name": "cuda:0", "problem": "it gives different results", "used": 0.0}]}},
+        "error",
+        "cuda:0 does not compute: it gives different results",
+        ["nvidia-smi"],
+    ),
+    "memory that another process has": (
+        {"devices": {"devices": [{"name": "cuda:0", "problem": "", "used": 0.8}]}},
+        "warning",
+        "80% of the memory of cuda:0 is in use",
+        ["nvidia-smi"],
+    ),
+    "no MPS": ({**MAC, "devices": {"devices": []}}, "warning", "torch cannot use MPS", ["use the Mac itself"]),
+    "torchvision of PyPI beside a CPU torch": (
+        {
+            **CPU_PROJECT,
+            **NO_DRIVER,
+            "packages": {"torch": "2.15.0+cpu", "torchvision": "0.29.2"},
+            "import_torchvision": "RuntimeError: operator torchvision::nms does not exist",
+        },
+        "error",
+        "torchvision 0.29.2 does not load: RuntimeError: operator torchvision::nms does not exist",
+        [f"{UPDATE} --data 'companions=[torchvision]'", "uv sync"],
+    ),
+    "a companion that was answered": (
+        {
+            "answers": {"companions": "torchvision"},
+            "packages": {"torch": "2.15.0", "torchvision": "0.29.2"},
+            "import_torchvision": "ImportError: _C.so",
+        },
+        "error",
+        "torchvision 0.29.2 does not load",
+        ["uv sync --reinstall-package torchvision"],
+    ),
+    "torchaudio, which has no build for this CUDA": (
+        {
+            "packages": {"torch": "2.15.0", "torchaudio": "2.11.0"},
+            "import_torchaudio": "RuntimeError: Detected that PyTorch and TorchAudio were compiled with different CUDA",
+        },
+        "error",
+        "torchaudio 2.11.0 does not load",
+        ["--data backend=cu130 --data torch=2.14 --data 'companions=[torchaudio]'", "uv sync"],
+    ),
+    "extensions that do not load": (
+        {
+            "packages": {"torch": "2.15.0", "xformers": "0.0.35"},
+            "import_xformers": {"problem": "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions."},
+        },
+        "error",
+        "xformers 0.0.35 does not load: .*can't load",
+        ["uv lock --upgrade-package xformers", "uv sync --reinstall-package xformers", "uv remove xformers"],
+    ),
+    "flash-attn of another torch": (
+        {"packages": {"torch": "2.15.0", "flash_attn": "2.8.3"}, "import_flash-attn": "ImportError: undefined symbol"},
+        "error",
+        "flash-attn 2.8.3 does not load: ImportError: undefined symbol",
+        ["uv lock --upgrade-package flash-attn", "uv sync --reinstall-package flash-attn", "uv remove flash-attn"],
+    ),
+    # What surrounds it
+    "a small /dev/shm": (
+        {"disk": {"total": 64 << 20}},
+        "warning",
+        "/dev/shm has 64 MB",
+        ["sudo mount -o remount,size=8g /dev/shm"],
+    ),
+    "a small /dev/shm in Docker": (
+        {"disk": {"total": 64 << 20}, "files": DOCKER},
+        "warning",
+        "/dev/shm has 64 MB",
+        ["docker run --shm-size 8g"],
+    ),
+    "a full disk": ({"disk": {"free": (1 << 30) - 1}}, "warning", "1023 MB are free in", ["--out"]),
+    "no compiler": ({"compiler": None}, "warning", "--compile needs", ["sudo apt-get install g\\+\\+ python3-dev"]),
+    "no Python.h": ({"python": {"headers": False}}, "warning", "--compile needs", ["python3-dev"]),
+    "no compiler in an image": (
+        {"compiler": None, "files": DOCKER},
+        "warning",
+        "--compile needs",
+        ["stage base of the Dockerfile"],
+    ),
+    "a number of threads that is none": (
+        {"environ": {"OMP_NUM_THREADS": "abc"}},
+        "warning",
+        "OMP_NUM_THREADS is 'abc', not a number",
+        ["unset OMP_NUM_THREADS"],
+    ),
+    "a quota": (
+        {"files": {"sys/fs/cgroup/cpu.max": "150000 100000"}},
+        "warning",
+        "torch starts 8 threads, but may use 1.5 CPUs",
+        ["export OMP_NUM_THREADS=1"],
+    ),
+    "a quota of Docker": (
+        {"files": {"sys/fs/cgroup/cpu.max": "150000 100000", **DOCKER}},
+        "warning",
+        "torch starts 8 threads, but may use 1.5 CPUs",
+        ["docker run --env OMP_NUM_THREADS=1"],
+    ),
+    "a quota of the first version of control groups": (
+        {"files": {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}},
+        "warning",
+        "torch starts 8 threads, but may use 2 CPUs",
+        ["export OMP_NUM_THREADS=2"],
+    ),
+    "a quota of the control group above": (
+        {"files": {"proc/self/cgroup": "0::/user.slice/job\n", "sys/fs/cgroup/user.slice/cpu.max": "400000 100000"}},
+        "warning",
+        "may use 4 CPUs",
+        ["export OMP_NUM_THREADS=4"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("situation", "level", "text", "fix"), WRONG.values(), ids=list(WRONG))
+def test_what_is_wrong_is_found(
+    situation: dict[str, Any],
+    level: str,
+    text: str,
+    fix: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    findings = examine(tmp_path, monkeypatch, **situation)
+    (found,) = [finding for finding in findings if re.search(text, finding[1])]
+    assert found[0] == level
+    assert len(found[2]) == len(fix), found
+    for command, expected in zip(found[2], fix, strict=True):
+        assert expected.replace("\\", "") in command
+    assert all(len(line) <= 200 and "\n" not in line for line in (found[1], *found[2]))
+
+
+def test_a_gpu_that_may_not_be_opened_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor, here = record(tmp_path, monkeypatch, **{**ROCM, "files": {**NODES, **GFX1100, **DOCKER}})
+    monkeypatch.setattr(doctor.os, "access", lambda path, _: "render" not in str(path))
+    (found,) = [finding for finding in doctor.check_gpus(here) if finding[0] == "error"]
+    assert found == (
+        "error",
+        "permission denied: /dev/dri/renderD*",
+        'docker run --group-add "$(getent group render | cut -d: -f3)"',
+    )
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor, here = record(tmp_path, monkeypatch)
+    here.out = Path("/proc/runs")
+    (found,) = [finding for finding in doctor.check_surroundings(here) if finding[0] == "error"]
+    assert found[1].startswith("nothing can be written to /proc: ")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", fail)
+    assert [finding[1] for finding in doctor.check_surroundings(here) if finding[0] == "error"][1:] == [
+        "nothing can be written to /tmp: no usable temporary directory"
+    ]
+
+
+def fail() -> None:
+    raise FileNotFoundError(2, "no usable temporary directory")
+
+
+def test_a_package_that_updates_know_by_another_name_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor, here = record(tmp_path, monkeypatch)
+    shutil.copytree(doctor.ROOT, tmp_path / "demo")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path / "demo")
+    assert not any("for updates" in text for _, text, *_ in doctor.check_project(here))
+    (tmp_path / "demo/src/demo").rename(tmp_path / "demo/src/new")
+    (found,) = [finding for finding in doctor.check_project(here) if "for updates" in finding[1]]
+    assert found == (
+        "error",
+        "for updates the package is demo, but src has new",
+        f"{UPDATE} --data package_name=new",
+    )
+    replace(tmp_path / "demo/.copier-answers.yml", "package_name: demo", "package_name: new")
+    assert not any("for updates" in text for _, text, *_ in doctor.check_project(here))
+
+
+def test_a_companion_that_the_user_added_becomes_an_answer(
+    replica: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that the doctor gives are run, as they are, in a project with `uv add torchvision`."""
+    demo = Project(copied(released(tmp_path / "template"), tmp_path / "demo", backend="cpu", torch="2.14"))
+    replace(demo.path / "pyproject.toml", '"tqdm>=4.66"', '"torchvision>=0.20", "tqdm>=4.66"')
+    commit(demo.path)
+    doctor, here = record(tmp_path / "record", monkeypatch, packages={"torch": "2.14.1", "torchvision": "0.29.1"})
+    monkeypatch.setattr(doctor, "ROOT", demo.path)
+    monkeypatch.setattr(doctor, "ANSWERS", load(demo.path).ANSWERS)
+    here.torch, here.installed = {"file": "torch"}, {"torchvision": "0.29.1"}
+    here.probe = lambda *_: ({}, "RuntimeError: operator torchvision::nms does not exist")
+    ((_, _, *fix),) = doctor.check_packages(here)
+    assert fix == [
+        "uv remove torchvision",
+        "git commit --all --message 'Make torchvision an answer'",
+        f"{UPDATE} --data 'companions=[torchvision]'",
+        "uv sync",
+    ]
+    for name in ("user.name=tests", "user.email=tests@example.org"):
+        git(demo.path, "config", *name.split("="))
+    for command in fix[:3]:
+        tool, *arguments = shlex.split(command)
+        if tool == "uv":
+            demo.uv(*arguments, "--frozen")
+        elif tool == "git":
+            git(demo.path, *arguments)
+        else:
+            copier = [str(Path(sys.executable).with_name("copier")), *arguments[1:]]
+            subprocess.run(copier, cwd=demo.path, check=True, capture_output=True)
+    demo.resolve_with(replica)
+    demo.lock()
+    found = demo.locked("cpu", "linux-x86_64")
+    assert {found[name].version for name in ("torch", "torchvision")} == {"2.14.1+cpu", "0.29.1+cpu"}
+
+
+# Advice
+
+
+GPUS = {
+    "Tesla K80": "3.7",
+    "GTX 980": "5.2",
+    "GTX 1080": "6.1",
+    "V100": "7.0",
+    "T4": "7.5",
+    "A100": "8.0",
+    "RTX 3090": "8.6",
+    "Orin": "8.7",
+    "RTX 4090": "8.9",
+    "H100": "9.0",
+    "B200": "10.0",
+    "B300": "10.3",
+    "Thor": "11.0",
+    "RTX 5090": "12.0",
+    "GB10": "12.1",
+}
+
+
+@pytest.mark.parametrize(
+    ("system", "gpus", "driver", "torch", "backend"),
+    [
+        ("linux-x86_64", ["H100"], "13.2", "2.15", "cu132"),
+        ("linux-x86_64", ["H100"], "580.95.05", "2.15", "cu132"),
+        ("linux-x86_64", ["H100"], "", "2.15", "cu132"),
+        ("linux-x86_64", ["H100"], "550.54.15", "2.14", "cu126"),
+        ("linux-x86_64", ["RTX 5090"], "12.8", "2.11", "cu128"),
+        ("linux-x86_64", ["GTX 1080"], "13.0", "2.14", "cu126"),
+        ("linux-x86_64", ["V100"], "13.0", "2.14", "cu126"),
+        ("linux-x86_64", ["GTX 1080", "RTX 4090"], "13.0", "2.15", "cu132"),
+        ("linux-x86_64", ["Tesla K80"], "11.4", "2.15", "cpu"),
+        ("linux-x86_64", ["gfx1100"], "", "2.14", "rocm7.2"),
+        ("linux-x86_64", ["gfx1036"], "", "2.15", "cpu"),
+        ("linux-x86_64", ["intel"], "", "2.14", "xpu"),
+        ("linux-x86_64", [], "", "2.15", "cpu"),
+        ("linux-aarch64", ["GB10"], "13.0", "2.15", "cu132"),
+        ("linux-aarch64", ["Thor"], "13.0", "2.15", "cu132"),
+        ("linux-aarch64", ["Orin"], "12.6", "2.15", "cpu"),
+        ("linux-aarch64", ["H100"], "12.4", "2.14", "cu126"),
+        ("macos-arm64", [], "", "2.15", "cpu"),
+        ("windows-x86_64", ["RTX 5090"], "13.2", "2.14", "cu132"),
+        ("windows-x86_64", ["intel"], "", "2.13", "xpu"),
+    ],
+)
+def test_advice_for_one_machine(system: str, gpus: list[str], driver: str, torch: str, backend: str) -> None:
+    doctor = load(project_of())
+    advice = doctor.advise([machine_of(doctor, system, gpus, driver)])
+    answers = {"platforms": [system], "torch": torch, "backend": backend, "other_backends": []}
+    assert advice["answers"] == {**advice["answers"], **answers}
+    assert advice["computing"] == (backend != "cpu")
+    (reason,) = advice["reasons"]
+    assert reason.startswith(f"{system}: ")
+    assert (backend in reason) == (backend != "cpu")
+    assert ("GTX 1080" in reason) == (gpus == ["GTX 1080"])
+
+
+def machine_of(doctor: ModuleType, platform: str, gpus: list[str], driver: str = "", macos: str = "15.0") -> Any:
+    (where,) = [key for key, name in doctor.PLATFORMS.items() if name == platform]
+    found = []
+    for name in gpus:
+        vendor = "intel" if name == "intel" else "amd" if name.startswith("gfx") else "nvidia"
+        found.append(doctor.Gpu(vendor, GPUS.get(name, name if vendor == "amd" else ""), name))
+    return doctor.Machine(*where, gpus=found, cuda=driver, macos=macos if where[0] == "darwin" else "")
+
+
+def test_advice_for_a_team() -> None:
+    """The old workstation decides the release, the build that serves the most machines comes first."""
+    doctor = load(project_of())
+    team = [
+        machine_of(doctor, "macos-arm64", []),
+        machine_of(doctor, "linux-x86_64", ["H100"], "13.0"),
+        machine_of(doctor, "linux-x86_64", ["RTX 5090"], "13.0"),
+        machine_of(doctor, "linux-x86_64", ["GTX 1080"], "13.0"),
+        machine_of(doctor, "linux-x86_64", []),
+        doctor.Machine("darwin", "x86_64", macos="13.7"),
+    ]
+    advice = doctor.advise(team)
+    assert advice["answers"] == {
+        "platforms": ["macos-arm64", "linux-x86_64"],
+        "torch": "2.14",
+        "backend": "cu130",
+        "other_backends": ["cu126"],
+        "python": "3.10",
+        "companions": [],
+    }
+    assert advice["reasons"] == [
+        "macos-arm64: the CPU build computes on MPS",
+        "linux-x86_64: the cu130 build computes on H100 (9.0)",
+        "linux-x86_64: the cu130 build computes on RTX 5090 (12.0)",
+        "linux-x86_64: the cu126 build computes on GTX 1080 (6.1)",
+        "linux-x86_64: there is no GPU",
+        "darwin x86_64: torch 2.14 has no wheels for it",
+    ]
+    Project.render(Path(tempfile.mkdtemp()) / "demo", **advice["answers"])
+
+
+PROJECTS: list[dict[str, str]] = [
+    {},
+    {"backend": "cpu"},
+    {"other_backends": "cpu"},
+    {"backend": "cpu", "other_backends": "cu132"},
+    {"companions": "torchvision"},
+    {"torch": "2.14", "companions": "torchvision torchaudio"},
+    {"torch": "2.14", "backend": "rocm7.2", "other_backends": "cpu xpu"},
+    {"torch": "2.14", "backend": "xpu"},
+    {"platforms": "windows-x86_64"},
+    {"platforms": "linux-x86_64 windows-x86_64", "torch": "2.13", "backend": "cu126"},
+    {"platforms": "macos-arm64"},
+    {"torch": "2.15", "python": "3.14"},
+    {"torch": "2.11", "companions": "torchaudio", "backend": "cu130"},
+    {
+        "torch": "2.6",
+        "python": "3.9",
+        "backend": "cu124",
+        "other_backends": "cu118 rocm6.1",
+        "companions": "torchaudio",
+    },
+    {"torch": "2.4", "python": "3.8"},
+]
+
+
+@pytest.mark.parametrize("answers", PROJECTS, ids=lambda answers: " ".join(answers.values()) or "default")
+def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str], tmp_path: Path) -> None:
+    """Each machine of the table, with each driver: the answers are possible, and give the machine its build."""
+    project = project_of(**answers)
+    doctor = load(project)
+    cards = [*GPUS, "gfx942", "gfx1100", "gfx1036", "intel", ""]
+    levels = ["11.4", "12.4", "13.0", ""]
+    known: dict[str, ModuleType] = {}
+    for platform, card, driver in product(PLATFORMS, cards, levels):
+        machine = machine_of(doctor, platform, [card] if card else [], driver)
+        commands = doctor.other_build(machine) if card else doctor.other_answers(machine)
+        if not commands:
+            assert not card or not doctor.advise([machine], doctor.ANSWERS)["computing"]
+            continue
+        if commands[0].startswith("uv sync"):
+            (backend,) = commands[0].split()[5:] or [doctor.ANSWERS["backend"]]
+            assert backend in doctor.usable(machine, doctor.ANSWERS["torch"])
+            continue
+        data = dict(word.split("=", 1) for word in shlex.split(commands[0])[5:] if word != "--data")
+        changed = {name: text.strip("[]").split(",") if text[0] == "[" else text for name, text in data.items()}
+        changed = {name: [] if value == [""] else value for name, value in changed.items()}
+        if commands[0] not in known:
+            new = Project.render(tmp_path / str(len(known)) / "demo", **{**Project(project).answers, **changed})
+            known[commands[0]] = load(new.path)
+        after = known[commands[0]]
+        assert platform in after.ANSWERS["platforms"]
+        if card:
+            assert after.other_build(machine) == ["uv sync"]
+            build = after.ANSWERS["backend"]
+            assert build in after.usable(machine, after.ANSWERS["torch"])
+        else:
+            assert after.other_answers(machine) == []
+
+
+@pytest.mark.parametrize("release", list(RELEASES))
+def test_the_table_is_that_of_the_builds(release: str) -> None:
+    doctor, entry = load(project_of()), RELEASES[release]
+    found = doctor.RELEASES[release]
+    assert found["python"] == words(entry["python"])
+    assert found["macos"] == entry["macos"]
+    assert versions(release, "torchaudio")[0].startswith(f"{found['torchaudio']}.")
+    for platform in PLATFORMS:
+        assert sorted(found[platform]) == sorted(builds(release, platform))
+        assert found[platform][0] == on_pypi(release, platform)
+        for build in builds(release, platform):
+            own = entry.get("gpus", {}).get(build, BACKENDS[build].get("gpus", {}))
+            machine = machine_of(doctor, platform, [])
+            assert doctor.documented(machine, build, release) == words(own.get(platform.split("-")[1], ""))
+            oldest = BACKENDS[build].get("driver", {}).get(platform.split("-")[0])
+            assert oldest is None or doctor.floor(machine, build) == oldest
+
+
+def test_the_answers_are_those_of_the_project() -> None:
+    answers = {"torch": "2.14", "backend": "rocm7.2", "other_backends": "cpu", "companions": "torchvision"}
+    project = project_of(**answers)
+    known = load(project).ANSWERS
+    assert known == {name: Project(project).answers[name] for name in known}
+    assert known["torch"] == "2.14"
+    assert known["other_backends"] == ["cpu"]
+
+
+# Processes
+
+
+def ask(limit: float, *command: str) -> tuple[str, str]:
+    here = load(project_of()).Here()
+    try:
+        found: tuple[str, str] = here.ask(*command, limit=limit)
+        return found
+    finally:
+        here.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        (["sh", "-c", "echo found"], ("found\n", "")),
+        (["sh", "-c", "echo 'error: why' >&2; echo hint >&2; exit 2"], ("", "why")),
+        (["sh", "-c", "echo Traceback >&2; echo 'ValueError: no' >&2; exit 1"], ("", "ValueError: no")),
+        (["sh", "-c", "exit 3"], ("", "exit code 3")),
+        (["sh", "-c", "kill -SEGV $$"], ("", "it crashed: Segmentation fault")),
+        (["sh", "-c", r"printf '\377'"], ("\ufffd", "")),
+        (["/none/uv"], ("", "No such file or directory")),
+    ],
+)
+def test_a_process_may_fail(command: list[str], found: tuple[str, str]) -> None:
+    assert ask(10, *command) == found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
+def test_a_process_that_hangs_ends_with_what_it_started(tmp_path: Path) -> None:
+    started = time.monotonic()
+    script = f"sleep 60 & echo $! > {tmp_path}/pid; trap '' TERM; wait"
+    assert ask(0.5, "sh", "-c", script) == ("", "no answer within 0.5 s")
+    assert time.monotonic() - started < 5
+    state = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() - started < 10
+        time.sleep(0.1)
+
+
+# The command
+
+
+def run(
+    project: Path, *arguments: str, python: str = sys.executable, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the doctor in a folder that is not the project's."""
+    command = [python, str(project / "tools" / "doctor.py"), *arguments]
+    return subprocess.run(command, cwd="/", env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_groups_and_a_summary() -> None:
+    done = run(project_of(), UV_PROJECT_ENVIRONMENT="none")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    headings = [line for line in lines if line[0] not in " e"]
+    assert headings == list(load(project_of()).GROUPS)
+    assert re.fullmatch(r"errors: \d, warnings: \d", lines[-1])
+    assert "\033" not in done.stdout
+    assert f"  error    the environment {project_of()}/none: there is none" in lines
+    assert "           -> uv sync" in lines
+
+
+def test_json_has_a_schema_and_no_secrets() -> None:
+    schema = json.loads((ROOT / "docs" / "doctor.schema.json").read_text())
+    done = run(project_of(), "--json", SECRET="hidden-0815", OMP_NUM_THREADS="abc")
+    found = json.loads(done.stdout)
+    jsonschema.validate(found, schema)
+    assert found["schema"] == 1
+    assert done.returncode == (found["count"]["error"] > 0)
+    assert "hidden-0815" not in done.stdout
+    assert any("OMP_NUM_THREADS is 'abc'" in finding["text"] for finding in found["findings"])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**found, "environ": {}}, schema)
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_every_python_runs_it(version: str) -> None:
+    """Even those that the project itself is not for."""
+    command = ["uv", "python", "find", "--no-project", "--no-python-downloads", version]
+    found = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False).stdout.split()
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found += map(str, pyenv.glob(f"versions/{version}.*/bin/python"))
+    if not found:
+        pytest.skip(f"SKIPPED: there is no Python {version} on this machine")
+    done = run(project_of(torch="2.4", python="3.8", platforms="windows-x86_64", backend="cu121"), python=found[0])
+    assert done.stderr == ""
+    assert sys.platform == "win32" or "copier update" in done.stdout
+    assert re.search(rf"Python {version}\.\d+$", done.stdout.splitlines()[1])
+    assert done.stdout.splitlines()[-1].startswith("errors: ")
+
+
+def test_uv_runs_it_in_a_project_that_does_not_resolve(tmp_path: Path) -> None:
+    project = tmp_path / "demo"
+    shutil.copytree(project_of(platforms="windows-x86_64", torch="2.14", backend="cu130"), project)
+    replace(project / "pyproject.toml", '"tqdm>=4.66"', '"there-is-no-such-package"')
+    (project / ".python-version").unlink()
+    command = ["uv", "run", "--offline", "--no-python-downloads", "tools/doctor.py"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert "uv.lock is for windows-x86_64, and not for " in done.stdout
+    assert done.returncode == 1
+    assert not (project / ".venv").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a terminal of POSIX")
+@pytest.mark.parametrize(
+    ("environ", "mark"),
+    [
+        ({"TERM": "xterm", "PYTHONUTF8": "1"}, "\033[32m✓\033[0m"),
+        ({"TERM": "xterm", "PYTHONUTF8": "1", "NO_COLOR": "1"}, "  ✓  "),
+        ({"TERM": "dumb", "PYTHONUTF8": "1"}, "  ok       "),
+        ({"TERM": "xterm", "PYTHONIOENCODING": "ascii"}, "\033[32mok     \033[0m"),
+    ],
+)
+def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> None:
+    script = str(project_of() / "tools" / "doctor.py")
+    inherited = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "PYTHONIOENCODING")}
+    output = pexpect.run(f"{sys.executable} {script}", env={**inherited, **environ}, encoding="utf-8", timeout=60)
+    assert mark in output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such signals")
+def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> None:
+    (tmp_path / "uv").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "uv").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "UV": ""} | {"UV": str(tmp_path / "uv")}
+    command = [sys.executable, str(project_of() / "tools" / "doctor.py")]
+    running = subprocess.Popen(command, env=environ, stdout=-1, stderr=-1, text=True)
+    assert running.stdout is not None
+    while running.stdout.readline() != "Project\n":
+        pass
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert (running.returncode, errors) == (130, "")
+    shell = f"{shlex.join(command)} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"torch": "2.14", "backend": "rocm7.2"},
+        {"torch": "2.14", "backend": "xpu"},
+        {"backend": "cpu"},
+        {"platforms": "macos-arm64"},
+        {"torch": "2.14", "platforms": "windows-x86_64", "backend": "cu130"},
+    ],
+    ids=["cuda", "rocm", "xpu", "cpu", "mac", "windows"],
+)
+def test_the_readme_shows_what_the_doctor_says(
+    answers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is of a machine that has the project installed, but no GPU of it; a Mac has one."""
+    project = project_of(**answers)
+    platform = load(project).ANSWERS["platforms"][0]
+    (where,) = [key for key, name in load(project).PLATFORMS.items() if name == platform]
+    mac = platform == "macos-arm64"
+    devices = MPS if mac else {"devices": []}
+    machine = (*where, "15.1" if mac else "")
+    doctor, here = record(tmp_path, monkeypatch, answers, machine=machine, devices=devices, **NO_DRIVER)
+    here.build = doctor.gets(doctor.ANSWERS["backend"], platform, doctor.ANSWERS["torch"])
+    here.installed = {"torch": doctor.ANSWERS["torch"] + ".0"}
+    monkeypatch.setattr(doctor, "GROUPS", {"GPUs and torch": doctor.check_gpus})
+    doctor.examine(here, as_json=False)
+    shown = capsys.readouterr().out.split("errors: ")[0]
+    assert f"```\n{shown}```\n" in (project / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_doctor_is_short() -> None:
+    """Its table aside, which is data."""
+    path = project_of() / "tools" / "doctor.py"
+    text = path.read_text(encoding="utf-8")
+    table = text[text.index("# fmt: off") : text.index("# fmt: on")]
+    assert code_lines(path) - table.count("\n") <= 600
+
+
+def test_the_package_has_no_trace_of_the_doctor() -> None:
+    for path in project_of().rglob("src/**/*.py"):
+        assert "doctor" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_page_of_the_doctor_is_true() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    jsonschema.validate(json.loads(document), json.loads((ROOT / "docs" / "doctor.schema.json").read_text()))
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    command = [sys.executable, "-c", f"{code}\nimport json\nprint(json.dumps(advice))"]
+    found = json.loads(subprocess.check_output(command, cwd=project_of() / "tools"))
+    assert (found["answers"]["backend"], found["answers"]["torch"]) == ("cu126", "2.14")
+    assert found["reasons"][0] == "linux-x86_64: the cu126 build computes on GTX 1080 (6.1)"
+    assert [name for name in load(project_of()).GROUPS if f"| {name} |" not in page] == []
+    listed = re.sub("[^a-z0-9 ]", "-", page.lower().replace("`", ""))
+    assert [name for name in load(project_of()).BOUND if name not in listed] == []
