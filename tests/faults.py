@@ -1,4 +1,4 @@
-"""Faults, each planted in the package of an installed project, and the one test of the project that must notice it.
+"""Faults, each planted in the package of an installed project or in the doctor, and the one test that must notice it.
 
 `nox -s faults` renders and installs the project. Arguments are words, one of which a fault must hold: `-- loader.py`.
 """
@@ -14,9 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.table import ROOT
+
 
 class Fault(NamedTuple):
-    """What a file of the package has, what replaces it, and which test must fail."""
+    """What a file has, what replaces it, and which test must fail.
+
+    The file is one of the package, and the test one of the project; or it is the doctor, whose tests are the template's.
+    """
 
     file: str
     old: str
@@ -31,6 +36,8 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_loader.py",
     "runtime/test_dist.py",
 )
+DOCTOR, SITUATIONS = "tools/doctor.py", "tests/test_doctor.py"
+WRONG, RIGHT = f"{SITUATIONS}::test_what_is_wrong_is_found", f"{SITUATIONS}::test_nothing_is_wrong"
 FAULTS = [
     # The loop
     Fault(
@@ -571,12 +578,6 @@ FAULTS = [
         "runtime/test_device.py::test_a_batch_of_any_nesting_goes_to_the_device",
     ),
     Fault(
-        "machine.py",
-        "if not torch.allclose(gradients[0], gradients[1].cpu(), rtol=1e-2):",
-        "if False:",
-        "test_doctor.py::test_a_device_that_computes_otherwise_is_seen",
-    ),
-    Fault(
         "runtime/report.py",
         'if record["step"] <= step]',
         "]",
@@ -702,25 +703,117 @@ FAULTS = [
         "lock.acquire(timeout=0)",
         f"{CHECKPOINT}::test_a_signal_ends_the_wait_for_a_folder",
     ),
+    # The doctor
+    Fault(DOCTOR, 'here.build[:2] == "ro" and "HSA_OVERRIDE_GFX_VERSION"', 'False and "HSA"', WRONG),
+    Fault(DOCTOR, 'if chosen in ("", "-1"):', 'if chosen == "":', WRONG),
+    Fault(DOCTOR, 'if chosen in ("", "-1"):', 'if chosen == "-1":', WRONG),
+    Fault(DOCTOR, "int(chosen) >= len(own)", "int(chosen) > len(own)", WRONG),
+    Fault(DOCTOR, "for name in HIDING.get(build[:2], []) if own else []:", "for name in HIDING[build[:2]]:", RIGHT),
+    Fault(DOCTOR, 'for text in here.torch["warnings"] + found.get("warnings", []):', "for text in []:", WRONG),
+    Fault(DOCTOR, '{"ro": ["kfd", "dri/renderD*"]', '{"ro": ["dri/renderD*"]', WRONG),
+    Fault(DOCTOR, "        if not nodes and not wsl:", "        if False:", WRONG),
+    Fault(DOCTOR, "        if not nodes and not wsl:", "        if not nodes:", RIGHT),
+    Fault(
+        DOCTOR,
+        "not any(os.access(node, os.R_OK | os.W_OK) for node in nodes)",
+        "False",
+        f"{SITUATIONS}::test_a_gpu_that_may_not_be_opened_is_an_error",
+    ),
+    Fault(
+        DOCTOR,
+        "releases = dict.fromkeys([given",
+        "releases = dict.fromkeys([*reversed(list(RELEASES)), given",
+        f"{SITUATIONS}::test_advice_for_one_machine",
+    ),
+    Fault(
+        DOCTOR,
+        "return [build for build in builds if count[build]",
+        "return [build for build in builds[::-1] if count[build]",
+        f"{SITUATIONS}::test_advice_for_one_machine",
+    ),
+    Fault(DOCTOR, "if free < 1 << 30:", "if free < 1 << 29:", WRONG),
+    Fault(DOCTOR, "if size < 1 << 30:", "if False:", WRONG),
+    Fault(DOCTOR, '    elif here.build[:2] == "cu":\n', "    elif False:\n", WRONG),
+    Fault(DOCTOR, "if not here.headers or not shutil", "if not shutil", WRONG),
+    Fault(DOCTOR, "if not here.headers or not shutil.which(", "if not here.headers or not (", WRONG),
+    Fault(
+        DOCTOR,
+        '"machine": asdict(here.machine)}',
+        '"machine": here.environ}',
+        f"{SITUATIONS}::test_json_has_a_schema_and_no_secrets",
+    ),
+    Fault(DOCTOR, 'same = int(found[2]) == numbers(target)[0] or found[1] == "compute_"', "same = True", WRONG),
+    Fault(DOCTOR, " <= numbers(target)\n", " == numbers(target)\n", RIGHT),
+    Fault(DOCTOR, "    if gpu.target in JETSON:\n", "    if False:\n", WRONG),
+    Fault(DOCTOR, "not newer(machine.cuda, oldest)", "False", WRONG),
+    Fault(DOCTOR, "    if machine.gpus and not own and other_build(machine):\n", "    if False:\n", WRONG),
+    Fault(DOCTOR, '.split(",")[0].strip()\n    if not threads', ".strip()\n    if not threads", RIGHT),
+    Fault(DOCTOR, "int(limit[0]) / int(limit[1])", "int(limit[0]) / 1e6", WRONG),
+    Fault(DOCTOR, "for folder in (place, *place.parents):", "for folder in (place,):", WRONG),
+    Fault(DOCTOR, 'machine.machine = "arm64"  #', "pass  #", WRONG),
+    Fault(DOCTOR, "if machine.platform and machine.platform not in", "if False and machine.platform not in", WRONG),
+    Fault(DOCTOR, "    if here.build not in wanted:\n", "    if False:\n", WRONG),
+    Fault(DOCTOR, '    elif "torch" in changes:\n', "    elif False:\n", WRONG),
+    Fault(
+        DOCTOR,
+        "os.killpg(process.pid, signal.SIGKILL)",
+        "process.kill()",
+        f"{SITUATIONS}::test_a_process_that_hangs_ends_with_what_it_started",
+    ),
+    Fault(
+        DOCTOR,
+        'home = RELEASES[entry["torchaudio"] if "torchaudio" in companions else release]',
+        "home = RELEASES[release]",
+        f"{SITUATIONS}::test_a_fix_that_changes_answers_leads_to_what_it_says",
+    ),
+    Fault(
+        DOCTOR,
+        "        fitting = [build for build in fitting if gets",
+        "        fitting = [build for build in fitting if True or gets",
+        f"{SITUATIONS}::test_a_fix_that_changes_answers_leads_to_what_it_says",
+    ),
+    Fault(
+        DOCTOR,
+        "if there and package not in there:",
+        "if False:",
+        f"{SITUATIONS}::test_a_package_that_updates_know_by_another_name_is_an_error",
+    ),
+    Fault(
+        DOCTOR,
+        'fix = [f"uv remove {name}", commit, *fix]',
+        "pass",
+        f"{SITUATIONS}::test_a_companion_that_the_user_added_becomes_an_answer",
+    ),
 ]
 
 
-def notices(project: Path, fault: Fault | None, tests: list[str]) -> bool:
-    """Return whether a test fails in a copy of the project that has this fault."""
+def notices(project: Path, fault: Fault | None, tests: list[str], of_template: bool = False) -> bool:
+    """Return whether a test fails in a copy of the project, or of the template, that has this fault."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        for folder in ("src", "tests"):
-            shutil.copytree(project / folder, copy / folder)
-        shutil.copy(project / "pyproject.toml", copy)
+        for folder in ("docs", "includes", "template", "tests") if of_template else ("src", "tests"):
+            shutil.copytree((ROOT if of_template else project) / folder, copy / folder)
+        for file in ("copier.yml", "builds.yml", "pyproject.toml") if of_template else ("pyproject.toml",):
+            shutil.copy((ROOT if of_template else project) / file, copy)
         if fault:
-            path = copy / "src" / "demo" / fault.file
+            path = copy / (f"template/{fault.file}.jinja" if of_template else f"src/demo/{fault.file}")
             text = path.read_text(encoding="utf-8")
             assert fault.old in text, f"{fault.file} has no {fault.old!r}"
             path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-        python = project / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+        own = project / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
         environ = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
-        command = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-        options: dict[str, Any] = {"cwd": copy / "tests", "env": environ, "capture_output": True, "text": True}
+        command = [
+            sys.executable if of_template else str(own),
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *tests,
+        ]
+        where = copy if of_template else copy / "tests"
+        options: dict[str, Any] = {"cwd": where, "env": environ, "capture_output": True, "text": True}
         try:
             done = subprocess.run(command, timeout=100, check=False, **options)
         except subprocess.TimeoutExpired:
@@ -733,10 +826,12 @@ def notices(project: Path, fault: Fault | None, tests: list[str]) -> bool:
 def main() -> int:
     project, words = Path(sys.argv[1]).resolve(), sys.argv[2:]
     faults = [fault for fault in FAULTS if not words or any(word in " ".join(fault) for word in words)]
-    notices(project, None, sorted({fault.test for fault in faults}))
+    for of_template in (False, True):  # without a fault, all pass
+        if tests := sorted({fault.test for fault in faults if (fault.file == DOCTOR) == of_template}):
+            notices(project, None, tests, of_template)
     survivors = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        noticed = pool.map(lambda fault: notices(project, fault, [fault.test]), faults)
+        noticed = pool.map(lambda fault: notices(project, fault, [fault.test], fault.file == DOCTOR), faults)
         for fault, seen in zip(faults, noticed, strict=True):
             survivors += not seen
             print(
