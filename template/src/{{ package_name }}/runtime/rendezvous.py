@@ -40,11 +40,13 @@ def join_processes(device_name: str) -> Iterator[Process]:
             yield Process(*choose_device(device_name), stop)
             return
         store, left = _meet(rank, world_size), threading.Event()
+        watcher: threading.Thread | None = None
         try:
             device, reason = choose_device(device_name, local_rank)
             process = Process(device, reason, stop, rank, world_size)
             _init_process_group(process, store)
-            threading.Thread(target=_watch, args=(process, left), daemon=True).start()
+            watcher = threading.Thread(target=_watch, args=(process, left), daemon=True)
+            watcher.start()
             yield process
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # for they hold the model
@@ -52,6 +54,8 @@ def join_processes(device_name: str) -> Iterator[Process]:
             raise
         finally:
             left.set()
+            if watcher:  # the end of Python aborts the process if a thread is still in C++
+                watcher.join(timeout=10)
             gc.collect()  # gloo aborts if a DDP model, which is in a reference cycle, outlives it
             time.sleep(0.01)  # lets gloo free its last tensor: torch 2.4 deadlocks otherwise
             if dist.is_initialized():
