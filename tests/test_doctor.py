@@ -25,9 +25,10 @@ import pexpect
 import pytest
 
 from tests.history import commit, copied, git, released, replace
-from tests.project import Project
+from tests.project import Project, without_uv
 from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, versions, words
 from tests.test_rendered import code_lines
+from tests.waiting import wait_for
 
 # What the processes of a healthy machine answer: a workstation with an H100, and the default project installed
 DRIVER = {"cuda": "13.2", "gpus": [["9.0", "NVIDIA H100"]], "problem": ""}
@@ -97,6 +98,7 @@ def record(
     here = doctor.Here(folder)
     here.machine, here.system = doctor.Machine(*machine[:2], macos=machine[2]), system
     here.environ, here.environment = environ or {}, folder
+    (folder / "pyvenv.cfg").touch()
     found = (pair for mark, pair in doctor.CONTAINERS.items() if (system / mark).exists())
     here.container, here.with_gpus = next(found, ("", ""))
     here.build = doctor.gets(doctor.ANSWERS["backend"], here.machine.platform, doctor.ANSWERS["torch"])
@@ -110,7 +112,7 @@ def record(
     def probe(name: str, *arguments: str) -> tuple[dict[str, Any], str]:
         name = "_".join([name, *arguments])
         answer = probes.get(name, {})
-        return ({}, answer) if isinstance(answer, str) else ({"problem": "", **healthy.get(name, {}), **answer}, "")
+        return ({}, answer) if isinstance(answer, str) else ({"said": "", **healthy.get(name, {}), **answer}, "")
 
     def ask(command: str, *arguments: str) -> tuple[str, str]:
         answer = ({**UV, **(uv or {})})[arguments[0]] if command == "uv" else str(probes.get(command, ""))
@@ -190,6 +192,22 @@ HEALTHY: dict[str, dict[str, Any]] = {
         **NO_DRIVER,
         "files": {KFD: "gfx_target_version 100306\n"},
     },
+    "a driver without a GPU, a CPU project": {**CPU_PROJECT, "driver": {"gpus": [], "problem": "error 100"}},
+    "an old GPU beside a new one, and a variable": {
+        "driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]},
+        "environ": {"CUDA_VISIBLE_DEVICES": "1"},
+    },
+    "a compiler with a blank": {"environ": {"CXX": " "}},
+    "an Intel GPU in Windows": {
+        "answers": {"torch": "2.13", "backend": "xpu", "platforms": "windows-x86_64"},
+        "machine": ("win32", "AMD64", ""),
+        "version_py": "__version__ = '2.13.0+xpu'",
+        "packages": {"torch": "2.13.0+xpu"},
+        **NO_DRIVER,
+    },
+    "a package that warns of nothing": {"devices": {**DEVICES, "warnings": [""]}},
+    "an edit of pyproject.toml": {"uv": {"sync": '{"sync": {"changes": [{"name": "demo"}, {"name": "demo"}]}}'}},
+    "what an older uv says": {"uv": {"sync": '{"sync": {"packages": []}}'}},
     "an RX 7900": {**ROCM, "files": {**NODES, **GFX1100}},
     "an Intel GPU": {**XPU, "files": NODES},
     "ROCm in WSL": {**ROCM, "files": WSL},
@@ -274,11 +292,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "conflict markers": (
         {"uv": {"lock": "error: Failed to parse: `pyproject.toml`"}},
         "error",
-        "uv cannot use the project: Failed to parse",
-        ["git diff pyproject.toml uv.lock"],
+        "Failed to parse: `pyproject.toml`",
+        ["uv lock --check, which says where"],
     ),
     # The environment
-    "no environment": ({"python": "No such file or directory"}, "error", "there is none|No such file", ["uv sync"]),
+    "no environment": ({"python": "No such file or directory"}, "error", "No such file", ["uv sync"]),
     "a Python that does not start": (
         {"python": "it crashed: Segmentation fault"},
         "error",
@@ -286,17 +304,17 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["uv sync"],
     ),
     "no torch": ({"packages": {}}, "error", "torch is not installed", ["uv sync"]),
-    "the CPU build instead of CUDA": (CPU, "error", "the cpu build, but this project installs cu132", ["uv sync"]),
+    "the CPU build instead of CUDA": (CPU, "error", "this project installs torch 2.15, the cu132 build", ["uv sync"]),
     "CUDA instead of the CPU build": (
         {"answers": {"backend": "cpu"}, **NO_DRIVER},
         "error",
-        "the cu132 build, but this project installs cpu",
+        "the cu132 build, but this project installs torch 2.15, the cpu build",
         ["uv sync"],
     ),
     "a torch of conda, which names no build": (
         {"answers": {"backend": "cpu"}, "version_py": "__version__ = '2.15.0'\ncuda: Optional[str] = '12.6'"},
         "error",
-        "the cu126 build, but this project installs cpu",
+        "the cu126 build, but this project installs torch 2.15, the cpu build",
         ["uv sync"],
     ),
     "another torch than in the lock": (
@@ -318,12 +336,46 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     ),
     "a lock that cannot be installed here": (
         {"uv": {"sync": "error: Distribution `x==1` can't be installed because it has no wheel for this platform"}},
-        "error",
+        "warning",
         "uv sync would fail: Distribution `x==1` can't be installed",
         ["uv sync"],
     ),
+    "uv of another age": (
+        {"uv": {"sync": "error: unexpected argument '--output-format' found"}},
+        "warning",
+        "uv sync would fail: unexpected argument",
+        ["uv sync"],
+    ),
+    "a uv that is slow": (
+        {"uv": {"lock": "error: no answer within 8 s"}},
+        "warning",
+        "uv lock --check: no answer within 8 s",
+        ["uv lock"],
+    ),
+    "a Python that must be downloaded": (
+        {"uv": {"lock": "error: No interpreter found for Python 3.11 in managed installations"}},
+        "warning",
+        "No interpreter found",
+        ["uv python install 3.11"],
+    ),
+    "a Python that is too old": (
+        {"python": {"version": "3.9.18"}},
+        "error",
+        "its Python is 3.9.18, but the project needs 3.11 or newer, older than 3.16",
+        ["uv sync"],
+    ),
+    "another torch, and no uv": (
+        {
+            "files": DOCKER,
+            "packages": {"torch": "2.14.0"},
+            "uv": {"--version": "error: No such file or directory"},
+        },
+        "error",
+        "torch 2.14.0, the cu132 build, but this project is for torch 2.15",
+        ["uv sync"],
+    ),
     # Drivers and GPUs
-    "no driver": (NO_DRIVER, "warning", "no NVIDIA driver", ["if this machine has an NVIDIA GPU, install driver 580"]),
+    "no driver": (NO_DRIVER, "warning", "no NVIDIA driver", ["for an NVIDIA GPU: install driver 580"]),
     "no driver in WSL": ({**NO_DRIVER, "files": WSL}, "warning", "no NVIDIA driver", ["in Windows, not in WSL"]),
     "no driver in Docker": ({**NO_DRIVER, "files": DOCKER}, "warning", "no NVIDIA driver", ["docker run --gpus all"]),
     "no driver in Podman": (
@@ -356,13 +408,19 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
         "error",
         r"NVIDIA A100 \(8.0\) does not work with the cu132 build: it needs driver 580 or newer",
-        ["install that driver: https://www.nvidia.com/drivers", "--data backend=cu126 --data torch=2.14", "uv sync"],
+        ["install driver 580 or newer: https://www.nvidia.com/drivers", "or: uvx copier update --defaults", "uv sync"],
+    ),
+    "an old driver, an old GPU, and the other answers": (
+        {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
+        "error",
+        "NVIDIA A100",
+        ["install driver", "--data backend=cu126 --data torch=2.14", "uv sync"],
     ),
     "driver 570, an RTX 5090": (
         {"driver": {"cuda": "12.8", "gpus": [["12.0", "NVIDIA RTX 5090"]]}},
         "error",
         "it needs driver 580 or newer",
-        ["install that driver", "--data backend=cu128 --data torch=2.11", "uv sync"],
+        ["install driver 580 or newer", "--data backend=cu128 --data torch=2.11", "uv sync"],
     ),
     "a GTX 1080": (
         {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"]]}},
@@ -370,7 +428,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "it has kernels for sm_75 sm_80 sm_86 sm_90 sm_100 sm_120",
         ["--data backend=cu126 --data torch=2.14", "uv sync"],
     ),
-    "a Tesla K80": ({"driver": {"cuda": "11.4", "gpus": [["3.7", "Tesla K80"]]}}, "error", "it has kernels for", []),
+    "a Tesla K80": (
+        {"driver": {"cuda": "11.4", "gpus": [["3.7", "Tesla K80"]]}},
+        "error",
+        "it has kernels for",
+        ["train with --device cpu"],
+    ),
     "a Jetson Orin": (
         {
             "machine": ("linux", "aarch64", ""),
@@ -379,13 +442,43 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         },
         "error",
         "a Jetson needs NVIDIA's own wheels",
-        [],
+        ["train with --device cpu"],
     ),
     "an old GPU beside a new one": (
         {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]}},
         "warning",
         "NVIDIA GTX 1080 .* does not work",
         ['export CUDA_VISIBLE_DEVICES="1"'],
+    ),
+    "a driver that does not work, a CPU project": (
+        {**CPU_PROJECT, "driver": {"gpus": [], "problem": "error 803"}},
+        "warning",
+        "the NVIDIA driver does not work: error 803",
+        ["sudo reboot"],
+    ),
+    "libraries of another driver": (
+        {"driver": {"gpus": [], "problem": "error 804"}},
+        "error",
+        "error 804",
+        ["unset LD_LIBRARY_PATH"],
+    ),
+    "a driver without a GPU": (
+        {"driver": {"gpus": [], "problem": "error 100"}},
+        "warning",
+        "there is no NVIDIA driver with a GPU",
+        ["install driver 580"],
+    ),
+    "a torch from elsewhere": (
+        {"torch": {"file": "/elsewhere/torch/__init__.py"}, "environ": {"PYTHONPATH": "/elsewhere"}},
+        "warning",
+        "torch is imported from /elsewhere/torch/__init__.py, not from the environment",
+        ["unset PYTHONPATH"],
+    ),
+    "what is left of a torch": (
+        {"torch": {"file": None, "kernels": []}},
+        "warning",
+        "torch is imported from a folder that is not a package",
+        ["remove or rename it"],
     ),
     "the CPU build of a CPU project beside a driver": (
         CPU_PROJECT,
@@ -421,7 +514,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         {**ROCM, "files": {**NODES, KFD: "gfx_target_version 100306\n"}},
         "error",
         "it has kernels for gfx942 gfx1100",
-        [],
+        ["train with --device cpu"],
     ),
     "no node of ROCm": (ROCM, "warning", "there is no /dev/kfd", ["install the driver of the GPU"]),
     "no render node in Docker": (
@@ -436,28 +529,30 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "HSA_OVERRIDE_GFX_VERSION",
         ["unset HSA_OVERRIDE_GFX_VERSION"],
     ),
-    "all GPUs hidden": (
-        {"environ": {"CUDA_VISIBLE_DEVICES": ""}},
-        "warning",
-        "CUDA_VISIBLE_DEVICES is '', which hides all GPUs",
-        ["unset CUDA_VISIBLE_DEVICES"],
+    "a GPU that torch does not find": (
+        {"devices": {"devices": []}},
+        "error",
+        "torch finds no GPU, but the driver does",
+        ["nvidia-smi"],
     ),
-    "all GPUs hidden by -1": (
-        {"environ": {"CUDA_VISIBLE_DEVICES": "-1"}},
-        "warning",
-        "CUDA_VISIBLE_DEVICES is '-1', which hides all GPUs",
-        ["unset CUDA_VISIBLE_DEVICES"],
-    ),
-    "a visible GPU that is not there": (
-        {"environ": {"CUDA_VISIBLE_DEVICES": "1"}},
-        "warning",
-        "CUDA_VISIBLE_DEVICES is 1, but the last GPU is 0",
-        ["unset CUDA_VISIBLE_DEVICES"],
-    ),
+    **{
+        f"GPUs hidden by {value!r}": (
+            {"environ": {"CUDA_VISIBLE_DEVICES": value}, "devices": {"devices": []}},
+            "warning",
+            f"torch finds no GPU: CUDA_VISIBLE_DEVICES={value} hides them",
+            ["unset CUDA_VISIBLE_DEVICES"],
+        )
+        for value in ("", "-1", "1", "5,6", "NoDevFiles", "GPU-deadbeef", "MIG-x", "²")
+    },
     "AMD GPUs hidden": (
-        {**ROCM, "files": {**NODES, **GFX1100}, "environ": {"ROCR_VISIBLE_DEVICES": ""}},
+        {
+            **ROCM,
+            "files": {**NODES, **GFX1100},
+            "environ": {"ROCR_VISIBLE_DEVICES": ""},
+            "devices": {"devices": []},
+        },
         "warning",
-        "ROCR_VISIBLE_DEVICES",
+        "torch finds no GPU: ROCR_VISIBLE_DEVICES= hides them",
         ["unset ROCR_VISIBLE_DEVICES"],
     ),
     # torch and what depends on it
@@ -536,17 +631,41 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "extensions that do not load": (
         {
             "packages": {"torch": "2.15.0", "xformers": "0.0.35"},
-            "import_xformers": {"problem": "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions."},
+            "import_xformers": {"said": "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions."},
         },
-        "error",
-        "xformers 0.0.35 does not load: .*can't load",
-        ["uv lock --upgrade-package xformers", "uv sync --reinstall-package xformers", "uv remove xformers"],
+        "warning",
+        "xformers 0.0.35 says: .*can't load",
+        ["uv pip uninstall xformers"],
     ),
     "flash-attn of another torch": (
         {"packages": {"torch": "2.15.0", "flash_attn": "2.8.3"}, "import_flash-attn": "ImportError: undefined symbol"},
         "error",
         "flash-attn 2.8.3 does not load: ImportError: undefined symbol",
-        ["uv lock --upgrade-package flash-attn", "uv sync --reinstall-package flash-attn", "uv remove flash-attn"],
+        ["uv pip uninstall flash-attn"],
+    ),
+    "a package whose import hangs": (
+        {"packages": {"torch": "2.15.0", "vllm": "0.33.0"}, "import_vllm": "no answer within 60 s"},
+        "error",
+        "vllm 0.33.0 does not load: no answer within 60 s",
+        ["uv run tools/doctor.py --limit 600"],
+    ),
+    "packages beside a wrong torch": (
+        {**CPU, "packages": {"torch": "2.15.0+cpu", "torchvision": "0.29.2", "torchaudio": "2.11.0"}},
+        "warning",
+        "torchvision, torchaudio: not checked without the right torch",
+        ["uv sync"],
+    ),
+    "two companions that were not answered": (
+        {
+            "answers": {"torch": "2.14", "backend": "cu130"},
+            "version_py": "__version__ = '2.14.0+cu130'",
+            "packages": {"torch": "2.14.0", "torchvision": "0.29.0", "torchaudio": "2.11.0"},
+            "import_torchvision": "RuntimeError: operator torchvision::nms does not exist",
+            "import_torchaudio": "OSError: Could not load this library",
+        },
+        "error",
+        "torchaudio 2.11.0 does not load",
+        [f"{UPDATE} --data 'companions=[torchvision,torchaudio]'", "uv sync"],
     ),
     # What surrounds it
     "a small /dev/shm": (
@@ -573,7 +692,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "a number of threads that is none": (
         {"environ": {"OMP_NUM_THREADS": "abc"}},
         "warning",
-        "OMP_NUM_THREADS is 'abc', not a number",
+        "OMP_NUM_THREADS is 'abc', not a number of threads",
         ["unset OMP_NUM_THREADS"],
     ),
     "a quota": (
@@ -581,6 +700,18 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "warning",
         "torch starts 8 threads, but may use 1.5 CPUs",
         ["export OMP_NUM_THREADS=1"],
+    ),
+    "more threads than CPUs": (
+        {"environ": {"OMP_NUM_THREADS": "16"}},
+        "warning",
+        "torch starts 16 threads, but may use 8 CPUs",
+        ["export OMP_NUM_THREADS=8"],
+    ),
+    "no thread": (
+        {"environ": {"OMP_NUM_THREADS": "0"}},
+        "warning",
+        "OMP_NUM_THREADS is '0', not a number of threads",
+        ["unset OMP_NUM_THREADS"],
     ),
     "a quota of Docker": (
         {"files": {"sys/fs/cgroup/cpu.max": "150000 100000", **DOCKER}},
@@ -628,7 +759,7 @@ def test_a_gpu_that_may_not_be_opened_is_an_error(tmp_path: Path, monkeypatch: p
     assert found == (
         "error",
         "permission denied: /dev/dri/renderD*",
-        'docker run --group-add "$(getent group render | cut -d: -f3)"',
+        'docker run --group-add "$(getent group render | cut -d: -f3)" …',
     )
 
 
@@ -640,7 +771,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_get_default_tempdir", fail)
     assert [finding[1] for finding in doctor.check_surroundings(here) if finding[0] == "error"][1:] == [
-        "nothing can be written to /tmp: no usable temporary directory"
+        "nothing can be written to the folder for temporary files: no usable temporary directory"
     ]
 
 
@@ -661,6 +792,7 @@ def test_a_package_that_updates_know_by_another_name_is_an_error(
         "error",
         "for updates the package is demo, but src has new",
         f"{UPDATE} --data package_name=new",
+        "git checkout --ours src tests",
     )
     replace(tmp_path / "demo/.copier-answers.yml", "package_name: demo", "package_name: new")
     assert not any("for updates" in text for _, text, *_ in doctor.check_project(here))
@@ -676,22 +808,21 @@ def test_a_companion_that_the_user_added_becomes_an_answer(
     doctor, here = record(tmp_path / "record", monkeypatch, packages={"torch": "2.14.1", "torchvision": "0.29.1"})
     monkeypatch.setattr(doctor, "ROOT", demo.path)
     monkeypatch.setattr(doctor, "ANSWERS", load(demo.path).ANSWERS)
-    here.torch, here.installed = {"file": "torch"}, {"torchvision": "0.29.1"}
+    here.torch, here.installed, here.is_right = {"file": "torch"}, {"torchvision": "0.29.1"}, True
     here.probe = lambda *_: ({}, "RuntimeError: operator torchvision::nms does not exist")
     ((_, _, *fix),) = doctor.check_packages(here)
     assert fix == [
         "uv remove torchvision",
-        "git commit --all --message 'Make torchvision an answer'",
         f"{UPDATE} --data 'companions=[torchvision]'",
         "uv sync",
     ]
     for name in ("user.name=tests", "user.email=tests@example.org"):
         git(demo.path, "config", *name.split("="))
-    for command in fix[:3]:
+    here.ask = lambda *command: (git(demo.path, *command[1:]), "")
+    demo.uv("remove", "torchvision", "--frozen")
+    for command in [*doctor.before_update(here), fix[1]]:
         tool, *arguments = shlex.split(command)
-        if tool == "uv":
-            demo.uv(*arguments, "--frozen")
-        elif tool == "git":
+        if tool == "git":
             git(demo.path, *arguments)
         else:
             copier = [str(Path(sys.executable).with_name("copier")), *arguments[1:]]
@@ -909,6 +1040,9 @@ def ask(limit: float, *command: str) -> tuple[str, str]:
         (["sh", "-c", "exit 3"], ("", "exit code 3")),
         (["sh", "-c", "kill -SEGV $$"], ("", "it crashed: Segmentation fault")),
         (["sh", "-c", r"printf '\377'"], ("\ufffd", "")),
+        (["sh", "-c", "sleep 60 & echo found"], ("found\n", "")),
+        (["sh", "-c", "echo 'error: https://user:pa/ss@host is wrong' >&2; exit 2"], ("", "https://@host is wrong")),
+        (["sh", "-c", r"printf 'Traceback\nImportError: libfoo\n\nSee it\n' >&2; exit 1"], ("", "ImportError: libfoo")),
         (["/none/uv"], ("", "No such file or directory")),
     ],
 )
@@ -928,6 +1062,43 @@ def test_a_process_that_hangs_ends_with_what_it_started(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
+def test_processes_that_run_at_once_share_a_limit() -> None:
+    here, started = load(project_of()).Here(), time.monotonic()
+    commands = [("sleep", "60"), ("sleep", "61"), ("sleep", "62")]
+    for command in commands:
+        here.start(*command)
+    assert [here.ask(*command, limit=1)[1] for command in commands] == ["no answer within 1 s"] * 3
+    here.close()
+    assert time.monotonic() - started < 2.5
+
+
+def test_what_a_process_prints_beside_its_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = load(project_of())
+    here = doctor.Here()
+    printed = f'loading...\n{doctor.MARK}{{"file": "x"}}\n{{"event": "bye"}}\n{{"oops'
+    monkeypatch.setattr(here, "ask", lambda *_, limit: (printed, ""))
+    assert here.probe("torch") == ({"file": "x"}, "")
+    monkeypatch.setattr(here, "ask", lambda *_, limit: ("bye\n", ""))
+    assert here.probe("torch") == ({}, "it printed nothing")
+
+
+def test_the_environment_is_the_one_of_uv(tmp_path: Path) -> None:
+    """A member of a workspace has that of the workspace, a project beside it has its own."""
+    for name, members in {"member": "demo", "stranger": "other/*"}.items():
+        root = tmp_path / name
+        shutil.copytree(project_of(), root / "demo")
+        (root / "pyproject.toml").write_text(f'[tool.uv.workspace]\nmembers = ["{members}"]\n')
+        if name == "stranger":
+            (root / "pyproject.toml").write_text(
+                '[tool.uv]\nworkspace = { members = ["other/*"], exclude = ["demo"] }\n'
+            )
+        subprocess.run(["uv", "lock", "--quiet"], cwd=root / "demo", check=True, env=without_uv())
+        output = run(root / "demo").stdout
+        environment = root / (".venv" if name == "member" else "demo/.venv")
+        assert f"  error    the environment {environment}: there is none" in output.splitlines()
+
+
 # The command
 
 
@@ -936,7 +1107,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the doctor in a folder that is not the project's."""
     command = [python, str(project / "tools" / "doctor.py"), *arguments]
-    return subprocess.run(command, cwd="/", env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd="/", env={**without_uv(), **environ}, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_command_prints_groups_and_a_summary() -> None:
@@ -963,6 +1136,50 @@ def test_json_has_a_schema_and_no_secrets() -> None:
     assert any("OMP_NUM_THREADS is 'abc'" in finding["text"] for finding in found["findings"])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "environ": {}}, schema)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"UV_DEFAULT_INDEX": "https://user:hidden/0815@pypi.example.org/simple"},
+        {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"},
+        {"UV_PROJECT_ENVIRONMENT": "", "UV": "", "CXX": "", "OMP_NUM_THREADS": "²", "CUDA_VISIBLE_DEVICES": "²"},
+        {"PYTHONIOENCODING": "ascii", "UV_PROJECT_ENVIRONMENT": "ä ö"},
+        {"LC_ALL": "C", "NO_COLOR": "", "TERM": ""},
+    ],
+)
+def test_odd_variables_do_no_harm(environ: dict[str, str]) -> None:
+    done = run(project_of(), **environ)
+    assert done.stderr == ""
+    assert "hidden" not in done.stdout
+    assert "\033" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("errors: ")
+    if environ.get("UV_PROJECT_ENVIRONMENT") == "":
+        assert f"the environment {project_of()}/.venv: there is none" in done.stdout
+
+
+@pytest.mark.parametrize("limit", ["nan", "0", "-1", "inf", "soon"])
+def test_a_limit_that_is_none_is_refused(limit: str) -> None:
+    done = run(project_of(), f"--limit={limit}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"argument --limit: invalid seconds value: '{limit}'")
+
+
+def test_a_file_in_place_of_the_folder_of_runs_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    done = run(project_of(), f"--out={tmp_path / 'runs'}")
+    assert f"error    nothing can be written to {tmp_path / 'runs'}: Not a directory" in done.stdout
+
+
+def test_all_is_committed_before_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor, here = record(tmp_path, monkeypatch)
+    answers = {"a change": ("?? uv.lock\n", ""), "none": ("", ""), "no repository": ("", "fatal: not a git repository")}
+    found = {}
+    for name, answer in answers.items():
+        here.ask = lambda *_, answer=answer: answer
+        found[name] = doctor.before_update(here)
+    commit = ["git add --all", "git commit --message 'Before the update'"]
+    assert found == {"a change": commit, "none": [], "no repository": ["git init", *commit]}
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
@@ -1012,20 +1229,35 @@ def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such signals")
 def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> None:
-    (tmp_path / "uv").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nsleep 60\n")
     (tmp_path / "uv").chmod(0o755)
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "UV": ""} | {"UV": str(tmp_path / "uv")}
     command = [sys.executable, str(project_of() / "tools" / "doctor.py")]
-    running = subprocess.Popen(command, env=environ, stdout=-1, stderr=-1, text=True)
-    assert running.stdout is not None
-    while running.stdout.readline() != "Project\n":
-        pass
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=20)
-    assert (running.returncode, errors) == (130, "")
+    started = tmp_path / "pids"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        started.write_text("")
+        running = subprocess.Popen(
+            command,
+            env=environ,
+            stdout=-1,
+            stderr=-1,
+            text=True,
+            preexec_fn=foreground,  # noqa: PLW1509 - there are no threads here
+        )
+        wait_for(started.read_text)
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=20)
+        assert (running.returncode, errors) == (128 + number, "")
+        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()))
     shell = f"{shlex.join(command)} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def foreground() -> None:
+    """Handle signals as in a terminal: what runs in the background may ignore these."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -1064,7 +1296,7 @@ def test_the_doctor_is_short() -> None:
     path = project_of() / "tools" / "doctor.py"
     text = path.read_text(encoding="utf-8")
     table = text[text.index("# fmt: off") : text.index("# fmt: on")]
-    assert code_lines(path) - table.count("\n") <= 600
+    assert code_lines(path) - table.count("\n") <= 720
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
@@ -1084,3 +1316,17 @@ def test_the_page_of_the_doctor_is_true() -> None:
     assert [name for name in load(project_of()).GROUPS if f"| {name} |" not in page] == []
     listed = re.sub("[^a-z0-9 ]", "-", page.lower().replace("`", ""))
     assert [name for name in load(project_of()).BOUND if name not in listed] == []
+
+
+def test_a_package_is_replaced_by_how_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named in pyproject.toml, brought in by another package, or installed by hand; beside a broken companion too."""
+    doctor, here = record(tmp_path, monkeypatch)
+    shutil.copytree(doctor.ROOT, tmp_path / "demo")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path / "demo")
+    replace(tmp_path / "demo/pyproject.toml", '"tqdm>=4.66"', '"xformers", "tqdm>=4.66"')
+    (tmp_path / "demo/uv.lock").write_text('[[package]]\nname = "xformers"\n\n[[package]]\nname = "torchao"\n')
+    for broken in ([], ["torchvision"]):
+        found = {name: doctor.for_package(here, name, broken) for name in ("xformers", "torchao", "vllm")}
+        assert found["xformers"][0] == "uv lock --upgrade-package xformers"
+        assert found["torchao"][:2] == ["uv lock --upgrade-package torchao", "uv sync --reinstall-package torchao"]
+        assert found["vllm"] == ["uv pip uninstall vllm"]

@@ -19,6 +19,7 @@ import pytest
 
 from tests.installed import PROJECT
 from tests.network import unreached
+from tests.project import without_uv
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED: the stand-in of the driver is for Linux")
 DOCTOR = PROJECT / "tools" / "doctor.py"
@@ -59,7 +60,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def examine(*arguments: str, **environ: str) -> dict[str, Any]:
     """Return what the doctor of the project finds, as from its folder."""
     command = [sys.executable, str(DOCTOR), "--json", *arguments]
-    options: dict[str, Any] = {"env": {**os.environ, **environ}, "capture_output": True, "text": True}
+    options: dict[str, Any] = {"env": {**without_uv(), **environ}, "capture_output": True, "text": True}
     done = subprocess.run(command, cwd=PROJECT, timeout=120, check=False, **options)
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)
@@ -109,7 +110,7 @@ def test_the_cpu_build_beside_a_driver(driver: dict[str, str]) -> None:
     found = examine(**driver, CUDA_VISIBLE_DEVICES="")
     ((level, text, fix),) = wrong(found)
     assert (level, text) == ("warning", "there is a GPU, NVIDIA stand-in (9.0), but this is the cpu build")
-    assert "--data backend=cu" in fix[0]
+    assert "--data backend=cu" in fix[-2]
     assert found["machine"]["gpus"] == [{"vendor": "nvidia", "target": "9.0", "name": "NVIDIA stand-in"}]
     assert found["machine"]["cuda"] == "13.2"
 
@@ -125,7 +126,7 @@ def test_the_cpu_build_beside_a_driver(driver: dict[str, str]) -> None:
 def test_a_driver_that_does_not_work(how: str, text: str, driver: dict[str, str]) -> None:
     started = time.monotonic()
     found = examine(**driver, STANDIN=how)
-    assert [finding[:2] for finding in wrong(found)] == [("error", text)]
+    assert [finding[:2] for finding in wrong(found)] == [("warning", text)]  # it has the CPU build
     assert time.monotonic() - started < 20
 
 
@@ -179,7 +180,7 @@ def test_torchvision_of_another_build(environment: Path) -> None:
     ((level, text, fix),) = found
     assert level == "error"
     assert "does not load: RuntimeError: operator torchvision::nms does not exist" in text
-    assert fix[0].endswith("--data 'companions=[torchvision]'")
+    assert fix[-2].endswith("--data 'companions=[torchvision]'")
     assert time.monotonic() - started < 20
 
 
