@@ -97,7 +97,7 @@ def record(
     monkeypatch.setattr(doctor.Here, "system", system, raising=False)
     here = doctor.Here(folder)
     here.machine, here.system = doctor.Machine(*machine[:2], macos=machine[2]), system
-    here.environ, here.environment = environ or {}, folder
+    here.environ, here.environment, here.uv = environ or {}, folder, "uv"
     (folder / "pyvenv.cfg").touch()
     found = (pair for mark, pair in doctor.CONTAINERS.items() if (system / mark).exists())
     here.container, here.with_gpus = next(found, ("", ""))
@@ -207,6 +207,7 @@ HEALTHY: dict[str, dict[str, Any]] = {
     },
     "a package that warns of nothing": {"devices": {**DEVICES, "warnings": [""]}},
     "an edit of pyproject.toml": {"uv": {"sync": '{"sync": {"changes": [{"name": "demo"}, {"name": "demo"}]}}'}},
+    "what uv 0.7 prints": {"uv": {"sync": ""}},
     "what an older uv says": {"uv": {"sync": '{"sync": {"packages": []}}'}},
     "an RX 7900": {**ROCM, "files": {**NODES, **GFX1100}},
     "an Intel GPU": {**XPU, "files": NODES},
@@ -635,13 +636,13 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         },
         "warning",
         "xformers 0.0.35 says: .*can't load",
-        ["uv pip uninstall xformers"],
+        ["uv pip install --upgrade xformers", "uv pip uninstall xformers"],
     ),
     "flash-attn of another torch": (
         {"packages": {"torch": "2.15.0", "flash_attn": "2.8.3"}, "import_flash-attn": "ImportError: undefined symbol"},
         "error",
         "flash-attn 2.8.3 does not load: ImportError: undefined symbol",
-        ["uv pip uninstall flash-attn"],
+        ["uv pip install --upgrade flash-attn", "uv pip uninstall flash-attn"],
     ),
     "a package whose import hangs": (
         {"packages": {"torch": "2.15.0", "vllm": "0.33.0"}, "import_vllm": "no answer within 60 s"},
@@ -1043,6 +1044,10 @@ def ask(limit: float, *command: str) -> tuple[str, str]:
         (["sh", "-c", "sleep 60 & echo found"], ("found\n", "")),
         (["sh", "-c", "echo 'error: https://user:pa/ss@host is wrong' >&2; exit 2"], ("", "https://@host is wrong")),
         (["sh", "-c", r"printf 'Traceback\nImportError: libfoo\n\nSee it\n' >&2; exit 1"], ("", "ImportError: libfoo")),
+        (
+            ["sh", "-c", r"printf 'pyenv: uv: command not found\n\nNote: See\n' >&2; exit 127"],
+            ("", "pyenv: uv: command not found"),
+        ),
         (["/none/uv"], ("", "No such file or directory")),
     ],
 )
@@ -1329,4 +1334,4 @@ def test_a_package_is_replaced_by_how_it_came(tmp_path: Path, monkeypatch: pytes
         found = {name: doctor.for_package(here, name, broken) for name in ("xformers", "torchao", "vllm")}
         assert found["xformers"][0] == "uv lock --upgrade-package xformers"
         assert found["torchao"][:2] == ["uv lock --upgrade-package torchao", "uv sync --reinstall-package torchao"]
-        assert found["vllm"] == ["uv pip uninstall vllm"]
+        assert found["vllm"][0] == "uv pip install --upgrade vllm"
