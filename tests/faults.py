@@ -745,7 +745,7 @@ FAULTS = [
     Fault(DOCTOR, " <= numbers(target)\n", " == numbers(target)\n", RIGHT),
     Fault(DOCTOR, "    if gpu.target in JETSON:\n", "    if False:\n", WRONG),
     Fault(DOCTOR, "newer(machine.cuda, oldest)", "True", WRONG),
-    Fault(DOCTOR, "    if machine.gpus and not own and other_build(machine):\n", "    if False:\n", WRONG),
+    Fault(DOCTOR, "    if other:\n", "    if False:\n", WRONG),
     Fault(DOCTOR, 'str(cpus)).split(",")[0]', "str(cpus))", RIGHT),
     Fault(DOCTOR, "int(limit[0]) / int(limit[1])", "int(limit[0]) / 1e6", WRONG),
     Fault(DOCTOR, "for folder in (place, *place.parents):", "for folder in (place,):", WRONG),

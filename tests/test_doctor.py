@@ -25,10 +25,10 @@ import pexpect
 import pytest
 
 from tests.history import commit, copied, git, released, replace
-from tests.project import Project, without_uv
+from tests.project import SYSTEMS, Project, without_uv
 from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, versions, words
 from tests.test_rendered import code_lines
-from tests.waiting import wait_for
+from tests.waiting import foreground, wait_for
 
 # What the processes of a healthy machine answer: a workstation with an H100, and the default project installed
 DRIVER = {"cuda": "13.2", "gpus": [["9.0", "NVIDIA H100"]], "problem": ""}
@@ -89,19 +89,13 @@ def record(
         (system / name).parent.mkdir(parents=True, exist_ok=True)
         (system / name).write_text(text)
     for name, version in ({"torch": "2.15.0"} if packages is None else packages).items():
-        information = site / f"{name}-{version}.dist-info"
-        information.mkdir(parents=True)
-        (information / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        (site / f"{name}-{version}.dist-info").mkdir(parents=True)
     (site / "torch").mkdir(parents=True, exist_ok=True)
     (site / "torch" / "version.py").write_text(version_py)
-    monkeypatch.setattr(doctor.Here, "system", system, raising=False)
-    here = doctor.Here(folder)
-    here.machine, here.system = doctor.Machine(*machine[:2], macos=machine[2]), system
+    monkeypatch.setattr(doctor.Here, "system", system)
+    here = doctor.Here(doctor.Machine(*machine[:2], macos=machine[2]), folder)
     here.environ, here.environment, here.uv = environ or {}, folder, "uv"
     (folder / "pyvenv.cfg").touch()
-    found = (pair for mark, pair in doctor.CONTAINERS.items() if (system / mark).exists())
-    here.container, here.with_gpus = next(found, ("", ""))
-    here.build = doctor.gets(doctor.ANSWERS["backend"], here.machine.platform, doctor.ANSWERS["torch"])
     healthy: dict[str, dict[str, Any]] = {
         "driver": DRIVER,
         "python": {"version": "3.11.7", "machine": machine[1], "headers": True, "packages": str(site)},
@@ -193,7 +187,7 @@ HEALTHY: dict[str, dict[str, Any]] = {
         "files": {KFD: "gfx_target_version 100306\n"},
     },
     "a driver without a GPU, a CPU project": {**CPU_PROJECT, "driver": {"gpus": [], "problem": "error 100"}},
-    "an old GPU beside a new one, and a variable": {
+    "an old GPU, a new one, and a variable": {
         "driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]},
         "environ": {"CUDA_VISIBLE_DEVICES": "1"},
     },
@@ -225,7 +219,6 @@ def test_nothing_is_wrong(situation: dict[str, Any], tmp_path: Path, monkeypatch
     assert [finding for finding in findings if finding[0] != "ok"] == []
 
 
-UV_PYTHON = "uv sync --python cpython-3.11-macos-aarch64-none"
 WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     # Systems
     "an Intel Mac": ({**MAC, "machine": ("darwin", "x86_64", "13.7")}, "error", "Intel Mac", ["another machine"]),
@@ -233,7 +226,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         {**MAC, "machine": ("darwin", "x86_64", "15.1"), "sysctl": "1\n", "devices": MPS},
         "error",
         "its Python is for x86_64, but this machine is arm64",
-        [UV_PYTHON],
+        ["uv sync --python cpython-3.11-macos-aarch64-none"],
     ),
     "an old macOS": (
         {**MAC, "machine": ("darwin", "arm64", "13.7"), "devices": MPS},
@@ -409,13 +402,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
         "error",
         r"NVIDIA A100 \(8.0\) does not work with the cu132 build: it needs driver 580 or newer",
-        ["install driver 580 or newer: https://www.nvidia.com/drivers", "or: uvx copier update --defaults", "uv sync"],
-    ),
-    "an old driver, an old GPU, and the other answers": (
-        {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
-        "error",
-        "NVIDIA A100",
-        ["install driver", "--data backend=cu126 --data torch=2.14", "uv sync"],
+        [
+            "install driver 580 or newer: https://www.nvidia.com/drivers",
+            f"or: {UPDATE} --data backend=cu126 --data torch=2.14",
+            "uv sync",
+        ],
     ),
     "driver 570, an RTX 5090": (
         {"driver": {"cuda": "12.8", "gpus": [["12.0", "NVIDIA RTX 5090"]]}},
@@ -445,7 +436,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "a Jetson needs NVIDIA's own wheels",
         ["train with --device cpu"],
     ),
-    "an old GPU beside a new one": (
+    "an old GPU and a new one": (
         {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]}},
         "warning",
         "NVIDIA GTX 1080 .* does not work",
@@ -481,19 +472,19 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "torch is imported from a folder that is not a package",
         ["remove or rename it"],
     ),
-    "the CPU build of a CPU project beside a driver": (
+    "the CPU build of a CPU project, and a driver": (
         CPU_PROJECT,
         "warning",
         r"there is a GPU, NVIDIA H100 \(9.0\), but this is the cpu build",
         [f"{UPDATE} --data backend=cu132", "uv sync"],
     ),
-    "the CPU build of several beside a driver": (
+    "the CPU build of several, and a driver": (
         {**CPU, "answers": SEVERAL},
         "warning",
         "there is a GPU, .* but this is the cpu build",
         ["uv sync"],
     ),
-    "the first of several is for the CPU, beside a driver": (
+    "the first of several is for the CPU, and a driver": (
         {**CPU, "answers": {"backend": "cpu", "other_backends": "cu132"}},
         "warning",
         "there is a GPU, .* but this is the cpu build",
@@ -505,7 +496,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "there is a GPU",
         ["--data torch=2.14", "uv sync"],
     ),
-    "an AMD GPU beside a CUDA project": (
+    "an AMD GPU in a CUDA project": (
         {**NO_DRIVER, "files": {**NODES, **GFX1100}},
         "warning",
         r"there is a GPU, amd \(gfx1100\), but this is the cu132 build",
@@ -599,7 +590,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["nvidia-smi"],
     ),
     "no MPS": ({**MAC, "devices": {"devices": []}}, "warning", "torch cannot use MPS", ["use the Mac itself"]),
-    "torchvision of PyPI beside a CPU torch": (
+    "torchvision of PyPI with a CPU torch": (
         {
             **CPU_PROJECT,
             **NO_DRIVER,
@@ -650,7 +641,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "vllm 0.33.0 does not load: no answer within 60 s",
         ["uv run tools/doctor.py --limit 600"],
     ),
-    "packages beside a wrong torch": (
+    "packages with a wrong torch": (
         {**CPU, "packages": {"torch": "2.15.0+cpu", "torchvision": "0.29.2", "torchaudio": "2.11.0"}},
         "warning",
         "torchvision, torchaudio: not checked without the right torch",
@@ -682,7 +673,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["docker run --shm-size 8g"],
     ),
     "a full disk": ({"disk": {"free": (1 << 30) - 1}}, "warning", "1023 MB are free in", ["--out"]),
-    "no compiler": ({"compiler": None}, "warning", "--compile needs", ["sudo apt-get install g\\+\\+ python3-dev"]),
+    "no compiler": ({"compiler": None}, "warning", "--compile needs", ["sudo apt-get install g++ python3-dev"]),
     "no Python.h": ({"python": {"headers": False}}, "warning", "--compile needs", ["python3-dev"]),
     "no compiler in an image": (
         {"compiler": None, "files": DOCKER},
@@ -749,7 +740,7 @@ def test_what_is_wrong_is_found(
     assert found[0] == level
     assert len(found[2]) == len(fix), found
     for command, expected in zip(found[2], fix, strict=True):
-        assert expected.replace("\\", "") in command
+        assert expected in command
     assert all(len(line) <= 200 and "\n" not in line for line in (found[1], *found[2]))
 
 
@@ -894,15 +885,14 @@ def test_advice_for_one_machine(system: str, gpus: list[str], driver: str, torch
 
 
 def machine_of(doctor: ModuleType, platform: str, gpus: list[str], driver: str = "", macos: str = "15.0") -> Any:
-    (where,) = [key for key, name in doctor.PLATFORMS.items() if name == platform]
-    found = []
+    where, found = SYSTEMS[platform], []
     for name in gpus:
         vendor = "intel" if name == "intel" else "amd" if name.startswith("gfx") else "nvidia"
         found.append(doctor.Gpu(vendor, GPUS.get(name, name if vendor == "amd" else ""), name))
     return doctor.Machine(*where, gpus=found, cuda=driver, macos=macos if where[0] == "darwin" else "")
 
 
-def test_advice_for_a_team() -> None:
+def test_advice_for_a_team(tmp_path: Path) -> None:
     """The old workstation decides the release, the build that serves the most machines comes first."""
     doctor = load(project_of())
     team = [
@@ -930,7 +920,7 @@ def test_advice_for_a_team() -> None:
         "linux-x86_64: there is no GPU",
         "darwin x86_64: torch 2.14 has no wheels for it",
     ]
-    Project.render(Path(tempfile.mkdtemp()) / "demo", **advice["answers"])
+    Project.render(tmp_path / "demo", **advice["answers"])
 
 
 PROJECTS: list[dict[str, str]] = [
@@ -1023,7 +1013,8 @@ def test_the_answers_are_those_of_the_project() -> None:
 
 
 def ask(limit: float, *command: str) -> tuple[str, str]:
-    here = load(project_of()).Here()
+    doctor = load(project_of())
+    here = doctor.Here(doctor.Machine(), ROOT)
     try:
         found: tuple[str, str] = here.ask(*command, limit=limit)
         return found
@@ -1069,7 +1060,8 @@ def test_a_process_that_hangs_ends_with_what_it_started(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
 def test_processes_that_run_at_once_share_a_limit() -> None:
-    here, started = load(project_of()).Here(), time.monotonic()
+    doctor, started = load(project_of()), time.monotonic()
+    here = doctor.Here(doctor.Machine(), ROOT)
     commands = [("sleep", "60"), ("sleep", "61"), ("sleep", "62")]
     for command in commands:
         here.start(*command)
@@ -1080,7 +1072,7 @@ def test_processes_that_run_at_once_share_a_limit() -> None:
 
 def test_what_a_process_prints_beside_its_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     doctor = load(project_of())
-    here = doctor.Here()
+    here = doctor.Here(doctor.Machine(), ROOT)
     printed = f'loading...\n{doctor.MARK}{{"file": "x"}}\n{{"event": "bye"}}\n{{"oops'
     monkeypatch.setattr(here, "ask", lambda *_, limit: (printed, ""))
     assert here.probe("torch") == ({"file": "x"}, "")
@@ -1089,7 +1081,7 @@ def test_what_a_process_prints_beside_its_answer_does_not_matter(monkeypatch: py
 
 
 def test_the_environment_is_the_one_of_uv(tmp_path: Path) -> None:
-    """A member of a workspace has that of the workspace, a project beside it has its own."""
+    """A member of a workspace has that of the workspace, a project next to it has its own."""
     for name, members in {"member": "demo", "stranger": "other/*"}.items():
         root = tmp_path / name
         shutil.copytree(project_of(), root / "demo")
@@ -1236,7 +1228,7 @@ def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> Non
 def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> None:
     (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nsleep 60\n")
     (tmp_path / "uv").chmod(0o755)
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "UV": ""} | {"UV": str(tmp_path / "uv")}
+    environ = {**os.environ, "UV": str(tmp_path / "uv")}
     command = [sys.executable, str(project_of() / "tools" / "doctor.py")]
     started = tmp_path / "pids"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -1259,12 +1251,6 @@ def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> Non
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-def foreground() -> None:
-    """Handle signals as in a terminal: what runs in the background may ignore these."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     "answers",
     [
@@ -1283,12 +1269,10 @@ def test_the_readme_shows_what_the_doctor_says(
     """It is of a machine that has the project installed, but no GPU of it; a Mac has one."""
     project = project_of(**answers)
     platform = load(project).ANSWERS["platforms"][0]
-    (where,) = [key for key, name in load(project).PLATFORMS.items() if name == platform]
     mac = platform == "macos-arm64"
     devices = MPS if mac else {"devices": []}
-    machine = (*where, "15.1" if mac else "")
+    machine = (*SYSTEMS[platform], "15.1" if mac else "")
     doctor, here = record(tmp_path, monkeypatch, answers, machine=machine, devices=devices, **NO_DRIVER)
-    here.build = doctor.gets(doctor.ANSWERS["backend"], platform, doctor.ANSWERS["torch"])
     here.installed = {"torch": doctor.ANSWERS["torch"] + ".0"}
     monkeypatch.setattr(doctor, "GROUPS", {"GPUs and torch": doctor.check_gpus})
     doctor.examine(here, as_json=False)
@@ -1324,7 +1308,7 @@ def test_the_page_of_the_doctor_is_true() -> None:
 
 
 def test_a_package_is_replaced_by_how_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named in pyproject.toml, brought in by another package, or installed by hand; beside a broken companion too."""
+    """Named in pyproject.toml, brought in by another package, or installed by hand; with a broken companion too."""
     doctor, here = record(tmp_path, monkeypatch)
     shutil.copytree(doctor.ROOT, tmp_path / "demo")
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "demo")

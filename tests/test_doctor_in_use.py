@@ -1,4 +1,4 @@
-"""The doctor beside real things: an installed torch, a driver that answers, wheels of another build, imports that hang.
+"""The doctor with real things: an installed torch, a driver that answers, wheels of another build, imports that hang.
 
 `nox -s train` renders and installs the project that PROJECT names.
 """
@@ -152,7 +152,7 @@ def test_an_environment_whose_python_is_gone(environment: Path) -> None:
     python.unlink()
     python.symlink_to("/none/python")
     started = time.monotonic()
-    (finding,) = [finding for finding in wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment)))]
+    (finding,) = wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment)))
     assert finding == ("error", f"the environment {environment}: No such file or directory", ["uv sync"])
     assert time.monotonic() - started < 10
 
@@ -167,13 +167,13 @@ def test_packages_that_are_not_as_in_the_lock(environment: Path) -> None:
 
 
 def test_torchvision_of_another_build(environment: Path) -> None:
-    """PyPI's torchvision, which is built for CUDA, beside a torch for the CPU."""
+    """PyPI's torchvision, which is built for CUDA, with a torch for the CPU."""
     if reason := unreached("https://pypi.org"):
         pytest.skip(f"SKIPPED: {reason}")
     (torch,) = packages(environment).glob("torch-*.dist-info")
     minor = int(torch.name.split(".")[1])
     python = ["--python", str(environment / "bin" / "python"), "--link-mode=copy"]
-    command = ["uv", "pip", "install", "--no-deps", *python, f"torchvision=={0}.{minor + 15}.*", "pillow"]
+    command = ["uv", "pip", "install", "--no-deps", *python, f"torchvision==0.{minor + 15}.*", "pillow"]
     subprocess.run(command, check=True, capture_output=True)
     started = time.monotonic()
     found = [one for one in wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment))) if "torchvision" in one[1]]

@@ -19,7 +19,7 @@ import pytest
 
 from tests.history import replace
 from tests.installed import PROJECT
-from tests.waiting import wait_for
+from tests.waiting import foreground, wait_for
 
 PYTHON = PROJECT / ".venv/bin/python"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has neither such signals nor limits")
@@ -55,12 +55,6 @@ def start(project: Path) -> Start:
         )
 
     return start
-
-
-def foreground() -> None:
-    """Handle signals as in a terminal: what runs in the background may ignore these."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Waiting for what other processes do."""
+"""Other processes: how they start, and waiting for what they do."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,3 +22,9 @@ def wait_for(condition: Callable[[], Result], seconds: float = 120) -> Result:
             raise TimeoutError("it took too long")
         time.sleep(0.05)
     return result
+
+
+def foreground() -> None:
+    """Handle signals as in a terminal: what runs in the background may ignore these."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
