@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.docker import engine, missing, there
 from tests.network import unreached
 from tests.replica import replica, wheels
-from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions, words
+from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
@@ -40,7 +40,7 @@ OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  
 USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
-PYTHON = min(set.intersection(*(set(words(entry["python"])) for entry in RELEASES.values())), key=Version)
+PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -190,7 +190,7 @@ def arguments(session: nox.Session) -> list[str]:
 def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> Iterator[Path]:
     """Render a variant and install it with `uv sync`, from the real indexes or, with --replica, from the replica."""
     given = [f"torch={torch}", f"backend={backend}", *answers]
-    if PYTHON in words(RELEASES[torch]["python"]):
+    if PYTHON in RELEASES[torch]["python"]:
         given.append(f"python={PYTHON}")
     if sys.platform == "win32":
         given.append(f"platforms=[{','.join(PLATFORMS)}]")

@@ -25,13 +25,13 @@ from tests.table import (
     RELEASES,
     TABLE,
     builds,
+    companions,
     home,
     on_pypi,
     plain,
     pythons,
     triton,
     versions,
-    words,
 )
 
 PACKAGES = ("torch", *COMPANIONS)
@@ -62,7 +62,8 @@ def compare_pypi(index: str = pypi.PYPI) -> Iterator[str]:
     for package in PACKAGES:
         live = {wheel["version"] for wheel, _, _ in wheels(index, package)}
         known = {version for release in RELEASES for version in versions(release, package)}
-        oldest = min(map(Version, known))
+        # Of torchcodec, the table has the version that is best for each release
+        oldest = (max if package == "torchcodec" else min)(map(Version, known))
         new = sorted(version for version in live - known if Version(version) > oldest)
         yield from (f"{package} {version} is on PyPI, but not in builds.yml" for version in new)
         yield from (f"{package} {version} is in builds.yml, but not on PyPI" for version in sorted(known - live))
@@ -73,7 +74,12 @@ def compare_pypi(index: str = pypi.PYPI) -> Iterator[str]:
 
 def homes() -> list[tuple[str, str]]:
     """Return each release with each of the packages that were built with it."""
-    return [(release, package) for release in RELEASES for package in PACKAGES if home(release, package) == release]
+    return [
+        (release, package)
+        for release in RELEASES
+        for package in ("torch", *companions(release))
+        if home(release, package) == release
+    ]
 
 
 def compare_release(index: str, release: str, package: str) -> Iterator[str]:
@@ -84,14 +90,15 @@ def compare_release(index: str, release: str, package: str) -> Iterator[str]:
         return  # a version that is not there is a difference already
     for platform in PLATFORMS:
         urls = {wheel["python"]: url for wheel, where, url in found if where == platform}
-        known = pythons(release, platform, package)
+        known = pythons(release, platform, package) if on_pypi(release, platform, package) else []
         live = [python for python in known if "py3" in urls] or [f"3.{tag[3:]}" for tag in urls]
         if set(live) != set(known):
             listed = " ".join(["Python", *sorted(live, key=Version)]) if live else "no Python"
-            yield f"{package} {version} has wheels for {listed} on {platform}, not {' '.join(known)}"
+            yield f"{package} {version} has wheels for {listed} on {platform}, not {' '.join(known) or 'for any'}"
         for url in list(urls.values())[:1]:
-            if (build := build_of(package, url)) != on_pypi(release, platform):
-                yield f"PyPI's {package} {version} for {platform} is the {build} build, not {on_pypi(release, platform)}"
+            build, known_build = build_of(package, url), on_pypi(release, platform, package)
+            if build != known_build:
+                yield f"PyPI's {package} {version} for {platform} is the {build} build, not {known_build}"
     macos = [match["macos"] for wheel, _, _ in found if (match := re.search(TAGS["macos-arm64"], wheel["tag"]))]
     newest = max((tag.replace("_", ".") for tag in macos), key=Version, default="")
     if package == "torch" and newest != RELEASES[release]["macos"]:
@@ -138,7 +145,8 @@ def new_builds(index: str) -> Iterator[str]:
 
 def left_out(release: str) -> list[str]:
     """Return the backends that a release has, but the table leaves out."""
-    return words(RELEASES.get(release, {}).get("left_out", ""))
+    names: list[str] = RELEASES.get(release, {}).get("left_out", [])
+    return names
 
 
 def compare_backend(index: str, backend: str, package: str) -> Iterator[str]:
@@ -148,19 +156,21 @@ def compare_backend(index: str, backend: str, package: str) -> Iterator[str]:
         (release, platform)
         for release in RELEASES
         for platform in PLATFORMS
-        if home(release, package) == release and (ours or package == triton(release, backend))
+        if (package in ("torch", *companions(release)) and home(release, package) == release)
+        or package == triton(release, backend)
     ]
     try:
         found = wheels(f"{index}/{backend}", package)
     except OSError as error:
-        if any(backend in builds(*row) for row in rows):
+        if any(backend in builds(*row, *([package] if ours else [])) for row in rows):
             yield f"{package} is gone from the index of {backend}: {error}"
         return
     live = {(wheel["version"], platform, wheel["local"] or "") for wheel, platform, _ in found}
     for release, platform in rows:
         version = (versions(release, package) if ours else triton_versions(release))[-1]
         local = backend if ours and package not in plain(release, platform) else ""
-        there, known = (version, platform, local) in live, backend in builds(release, platform)
+        there = (version, platform, local) in live
+        known = backend in builds(release, platform, package if ours else "torch")
         if known and not there:
             yield f"{package} {version} has no {backend} build for {platform}: it is missing, or gone"
         elif there and not known and ours and backend not in left_out(release):  # a triton may be another release's

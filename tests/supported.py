@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, words
+from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, pythons
 
 README = ROOT / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- supported -->\n).*?(?=<!-- /supported -->)", re.DOTALL)
@@ -18,8 +18,7 @@ def table() -> str:
     """Return two tables in Markdown: of each backend the releases that have it, and of each release what it runs on."""
     backends = [[name, *(having(name, platform) for platform in PLATFORMS)] for name in BACKENDS]
     releases = [
-        [release, span(words(entry["python"])), entry["macos"].removesuffix(".0")]
-        for release, entry in RELEASES.items()
+        [release, span(everywhere(release)), entry["macos"].removesuffix(".0")] for release, entry in RELEASES.items()
     ]
     return markdown(["backend", *PLATFORMS], backends) + "\n" + markdown(["torch", "Python", "oldest macOS"], releases)
 
@@ -36,6 +35,11 @@ def having(backend: str, platform: str) -> str:
         if there:
             spans.append(f"**{text}**" if bold else text)
     return ", ".join(spans)
+
+
+def everywhere(release: str) -> list[str]:
+    """Return the Pythons that have wheels on every platform."""
+    return [python for python in RELEASES[release]["python"] if all(python in pythons(release, p) for p in PLATFORMS)]
 
 
 def span(row: list[str]) -> str:

@@ -26,7 +26,8 @@ import pytest
 
 from tests.history import commit, copied, git, released, replace
 from tests.project import SYSTEMS, Project, without_uv
-from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, versions, words
+from tests.supported import everywhere
+from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, on_pypi, versions
 from tests.test_rendered import code_lines
 from tests.waiting import foreground, wait_for
 
@@ -986,7 +987,7 @@ def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str
 def test_the_table_is_that_of_the_builds(release: str) -> None:
     doctor, entry = load(project_of()), RELEASES[release]
     found = doctor.RELEASES[release]
-    assert found["python"] == words(entry["python"])
+    assert found["python"] == everywhere(release)
     assert found["macos"] == entry["macos"]
     assert versions(release, "torchaudio")[0].startswith(f"{found['torchaudio']}.")
     for platform in PLATFORMS:
@@ -995,7 +996,7 @@ def test_the_table_is_that_of_the_builds(release: str) -> None:
         for build in builds(release, platform):
             own = entry.get("gpus", {}).get(build, BACKENDS[build].get("gpus", {}))
             machine = machine_of(doctor, platform, [])
-            assert doctor.documented(machine, build, release) == words(own.get(platform.split("-")[1], ""))
+            assert doctor.documented(machine, build, release) == own.get(platform.split("-")[1], [])
             oldest = BACKENDS[build].get("driver", {}).get(platform.split("-")[0])
             assert oldest is None or doctor.floor(machine, build) == oldest
 

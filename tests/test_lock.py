@@ -23,11 +23,13 @@ from tests.table import (
     ROOT,
     TABLE,
     backends,
-    builds,
+    companions,
     home,
+    loads,
     on_pypi,
     plain,
     pythons,
+    sdk,
     triton,
     versions,
 )
@@ -36,21 +38,12 @@ NEWEST = next(iter(RELEASES))
 EVERYWHERE = list(PLATFORMS)
 
 
-def build(release: str, backend: str, platform: str) -> str:
-    """Return what a backend comes down to on a platform."""
-    return backend if backend in builds(release, platform) else "cpu"
-
-
 def loadable(release: str, *chosen: str) -> list[str]:
     """Return the companions that have a build for these backends on every platform."""
     return [
         package
-        for package in COMPANIONS
-        if all(
-            build(release, backend, platform) in builds(home(release, package), platform)
-            for backend in chosen
-            for platform in PLATFORMS
-        )
+        for package in companions(release)
+        if all(loads(release, backend, platform, package) for backend in chosen for platform in PLATFORMS)
     ]
 
 
@@ -78,7 +71,7 @@ def variants() -> Iterator[dict[str, Any]]:
             "torch_index": "mirror",
         }
         # The platforms that have more Pythons than the others, where torch is alone and where it is not
-        for platform in RELEASES[release].get("more_python", {}):
+        for platform in {on for row in RELEASES[release].get("python_on", {}).values() for on in row}:
             yield {"torch": release, "platforms": [platform]}
             yield {"torch": release, "platforms": [platform], "companions": ["torchvision"]}
             yield {"torch": release, "platforms": [platform], "companions": ["torchaudio"]}
@@ -116,19 +109,20 @@ def test_every_platform_gets_its_build(answers: dict[str, Any], render: Callable
 def assert_installs(project: Project, backend: str, platform: str, replica: str, mirrored: bool) -> None:
     """Check all that uv would install for a backend on a platform."""
     release = project.answers["torch"]
-    built = build(release, backend, platform)
+    built = loads(release, backend, platform)
+    assert built
 
     # torch and its companions, for every Python: the version, the local part, the index and a file that fits
     by_python = {python: project.locked(backend, platform, python) for python in project.pythons}
     for package in ("torch", *project.answers["companions"]):
-        origin = home(release, package)
         version = versions(release, package)[-1]
-        if on_pypi(origin, platform) == built and not mirrored:
+        wheel = loads(release, backend, platform, package)
+        if on_pypi(release, platform, package) == wheel and not mirrored:
             index = PYPI
         else:
-            index = f"{replica}/{built}"
-            if package not in plain(origin, platform):
-                version += f"+{built}"
+            index = f"{replica}/{wheel}"
+            if package not in plain(home(release, package), platform):
+                version += f"+{wheel}"
         for python, packages in by_python.items():
             assert (packages[package].version, packages[package].index) == (version, index)
             assert packages[package].wheel(platform, python).startswith(f"{package}-{version}-")
@@ -148,7 +142,7 @@ def assert_installs(project: Project, backend: str, platform: str, replica: str,
     assert {package for package in locked if "triton" in package} == {own} - {None}
 
     # Everything else is PyPI's
-    from_pytorch = {"torch", *COMPANIONS, triton(release, built)}
+    from_pytorch = {"torch", *COMPANIONS, triton(release, built), *sdk(release, built)}
     assert {package.index for package_name, package in locked.items() if package_name not in from_pytorch} == {PYPI}
 
     # And uv, asked to install it there, takes just that
@@ -159,7 +153,7 @@ def assert_pythons(project: Project) -> None:
     """Check that the project takes the Pythons for which every platform has every package, and no others."""
     release = project.answers["torch"]
     everywhere = [
-        set(pythons(home(release, package), platform, package))
+        set(pythons(release, platform, package))
         for package in ("torch", *project.answers["companions"])
         for platform in project.answers["platforms"]
     ]
@@ -183,7 +177,9 @@ def assert_markers(project: Project) -> None:
                     if source.get("group", backend) == backend
                     and Marker(source["marker"]).evaluate(environment(platform))
                 ]
-                assert fitting in ([], [build(project.answers["torch"], backend, platform)]), (package, platform)
+                name = package if package in COMPANIONS else "torch"
+                expected = loads(project.answers["torch"], backend, platform, name)
+                assert fitting in ([], [expected]), (package, platform)
 
 
 # Three configurations that teams work with, by their answers and the wheels that they lock

@@ -16,7 +16,20 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 from tests.replica import pypi
-from tests.table import COMPANIONS, PLATFORMS, RELEASES, builds, home, on_pypi, plain, pythons, triton, versions
+from tests.table import (
+    COMPANIONS,
+    PLATFORMS,
+    RELEASES,
+    builds,
+    companions,
+    home,
+    on_pypi,
+    plain,
+    pythons,
+    sdk,
+    triton,
+    versions,
+)
 
 # The real index has these too. Here they are so new that a resolver takes them at once, unless the index is explicit.
 DECOYS = ("filelock", "jinja2", "numpy", "nvidia-cublas-cu12", "setuptools", "sympy", "triton", "typing-extensions")
@@ -58,18 +71,26 @@ def torch(backend: str, release: str, python: str) -> list[Wheel]:
 def published(backend: str) -> Iterator[Wheel]:
     for release in RELEASES:
         for platform in PLATFORMS:
-            if backend not in builds(release, platform):
-                continue
-            for package in ("torch", *COMPANIONS, triton(release, backend)):
-                if package is None or home(release, package) != release:
-                    continue
-                third_party = package not in ("torch", *COMPANIONS)
-                local = "" if third_party or package in plain(release, platform) else f"+{backend}"
-                for version in triton_versions(release) if third_party else versions(release, package):
-                    for tag in python_tags(release, platform, package, version):
-                        yield Wheel(
-                            backend, package, version, local, f"{tag}-{platform_tag(release, platform)}", release
-                        )
+            for package in ("torch", *companions(release)):
+                if home(release, package) == release and backend in builds(release, platform, package):
+                    local = "" if package in plain(release, platform) else f"+{backend}"
+                    for version in versions(release, package):
+                        for tag in python_tags(release, platform, package, version):
+                            tags = f"{tag}-{platform_tag(release, platform)}"
+                            yield Wheel(backend, package, version, local, tags, release)
+        yield from required(backend, release)
+
+
+def required(backend: str, release: str) -> Iterator[Wheel]:
+    """Yield what a build of torch requires of its own index: its triton, and AMD's SDK."""
+    for platform in (platform for platform in PLATFORMS if backend in builds(release, platform)):
+        if package := triton(release, backend):
+            for version in triton_versions(release):
+                for tag in python_tags(release, platform, "torch", version):
+                    yield Wheel(backend, package, version, "", f"{tag}-{platform_tag(release, platform)}", release)
+        for package in sdk(release, backend):
+            tags = f"py3-none-{platform_tag(release, platform)}"
+            yield Wheel(backend, package, f"{backend.removeprefix('rocm')}.0", "", tags, release)
 
 
 def python_tags(release: str, platform: str, package: str, version: str) -> list[str]:
@@ -125,6 +146,8 @@ def requires_python(wheel: Wheel) -> str | None:
 
 def requirements(wheel: Wheel) -> list[str]:
     """Return the Requires-Dist of a wheel: that of PyPI's wheel, with the backend's own CUDA packages and triton."""
+    if wheel.release and wheel.package == "rocm":
+        return sdk_requirements(wheel)
     if wheel.release is None or wheel.package not in ("torch", *COMPANIONS):
         return []
     real = real_requirements(wheel.package, wheel.version)
@@ -134,8 +157,16 @@ def requirements(wheel: Wheel) -> list[str]:
     pin = next(line for line in real if line.startswith("triton"))
     if wheel.backend.startswith("cu"):
         return [*own, pin, *cuda_packages(major=wheel.backend[2:4], minor=wheel.backend[4])]
-    package = triton(wheel.release, wheel.backend)
-    return [*own, f"{package}{Requirement(pin).specifier}"] if package else own
+    if package := triton(wheel.release, wheel.backend):
+        own.append(f"{package}{Requirement(pin).specifier}")
+    return [*own, *filter(None, [RELEASES[wheel.release].get("sdk", {}).get(wheel.backend)])]
+
+
+def sdk_requirements(wheel: Wheel) -> list[str]:
+    """Return the Requires-Dist of AMD's `rocm`: its extras bring in the libraries, and the kernels for every family of GPUs."""
+    assert wheel.release
+    _, core, libraries, *devices = (f"{name}=={wheel.version}" for name in sdk(wheel.release, wheel.backend))
+    return [core, f'{libraries}; extra == "libraries"', *(f'{name}; extra == "device-all"' for name in devices)]
 
 
 def cuda_packages(major: str, minor: str) -> list[str]:
@@ -181,6 +212,7 @@ def body(wheel: Wheel) -> bytes:
     if pythons := requires_python(wheel):
         metadata.append(f"Requires-Python: {pythons}")
     metadata += [f"Requires-Dist: {line}" for line in requirements(wheel)]
+    metadata += [f"Provides-Extra: {extra}" for extra in ("libraries", "device-all") if wheel.package == "rocm"]
     files = {
         f"{info}/METADATA": "\n".join(metadata) + "\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: replica\nRoot-Is-Purelib: false\nTag: {wheel.tag}\n",
