@@ -19,13 +19,14 @@ class Terminal:
         self.stream = pyte.ByteStream(self.screen)
         program, *arguments = map(str, command)
         self.child = pexpect.spawn(program, arguments, cwd=str(cwd), dimensions=(rows, columns))
+        self.child.delaybeforesend = None
 
     @property
     def lines(self) -> list[str]:
         """What is on the screen, row by row."""
         return [line.rstrip() for line in self.screen.display]
 
-    def read(self, seconds: float = 0.05) -> bool:
+    def read(self, seconds: float = 0.02) -> bool:
         """Draw what the program writes until it pauses, and tell whether it still runs."""
         try:
             while True:
