@@ -97,7 +97,7 @@ def compare_release(index: str, release: str, package: str) -> Iterator[str]:
             yield f"{package} {version} has wheels for {listed} on {platform}, not {' '.join(known) or 'for any'}"
         for url in list(urls.values())[:1]:
             build, known_build = build_of(package, url), on_pypi(release, platform, package)
-            if build != known_build:
+            if known and build != known_build:
                 yield f"PyPI's {package} {version} for {platform} is the {build} build, not {known_build}"
     macos = [match["macos"] for wheel, _, _ in found if (match := re.search(TAGS["macos-arm64"], wheel["tag"]))]
     newest = max((tag.replace("_", ".") for tag in macos), key=Version, default="")
