@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import quote, unquote
 
 from tests.replica import wheels
@@ -66,25 +67,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def page(self, package: str, listed: list[wheels.Wheel]) -> None:
         if JSON in self.headers.get("Accept", ""):
-            files = [
-                {
-                    "filename": wheel.filename,
-                    "url": f"/whl/{wheel.backend}/{quote(wheel.filename)}",
-                    "hashes": {"sha256": wheels.digest(wheel)},
-                    "requires-python": wheels.requires_python(wheel),
-                    "core-metadata": True,
-                    "upload-time": UPLOADED,
-                }
-                for wheel in listed
-            ]
+            files = [entry(wheel, f"/whl/{wheel.backend}/") for wheel in listed]
             versions = sorted({wheel.version + wheel.local for wheel in listed})
             page = {"meta": {"api-version": "1.1"}, "name": package, "versions": versions, "files": files}
             self.reply(json.dumps(page).encode(), JSON)
         else:
             self.reply(links(listed, "/whl/{backend}/").encode(), "text/html")
 
-    def reply(self, content: bytes, kind: str) -> None:
-        self.send_response(200)
+    def reply(self, content: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "max-age=600")
@@ -94,6 +85,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep quiet: pytest shows what fails."""
+
+
+def entry(wheel: wheels.Wheel, base: str) -> dict[str, Any]:
+    """Return what the page of a package says of a wheel in JSON (PEP 691)."""
+    return {
+        "filename": wheel.filename,
+        "url": f"{base}{quote(wheel.filename)}",
+        "hashes": {"sha256": wheels.digest(wheel)},
+        "requires-python": wheels.requires_python(wheel),
+        "core-metadata": True,
+        "upload-time": UPLOADED,
+    }
 
 
 def links(listed: list[wheels.Wheel], base: str) -> str:
