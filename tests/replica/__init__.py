@@ -43,12 +43,14 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /whl/<package>/, /whl/<backend>/<package>/, /whl/<backend>/<file> and /whl/<backend>/<file>.metadata."""
+    """Answers /whl/<package>/, /whl/<backend>/, /whl/<backend>/<package>/, /whl/<backend>/<file> and its .metadata."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         match unquote(self.path).split("/")[1:]:
+            case ["whl", backend, ""] if names := found(backend):
+                self.reply("\n".join(f'<a href="{name}/">{name}</a>' for name in names).encode(), "text/html")
             case ["whl", package, ""] if listed := [
                 wheel for name in BACKENDS for wheel in found(name).get(package, [])
             ]:
