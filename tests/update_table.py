@@ -23,6 +23,7 @@ from tests.replica import pypi
 from tests.table import FILE, PLATFORMS, TABLE, open_facts
 from tests.yaml_edit import block, insert, put, remove, value
 
+OLDEST = list(TABLE["releases"])[-1]
 KEYS = [
     "source",
     "python",
@@ -44,22 +45,21 @@ GPU = re.compile(r"rocm-sdk-device-(gfx\w+)")
 
 def update(text: str, packages: str, index: str | None) -> str:
     """Return the text of builds.yml with what PyPI has and, unless it is out of reach, PyTorch's index."""
-    for release in reversed(releases(text, packages)):  # a new one goes on top of those before it
+    before = text
+    for release in releases(packages):  # a new one goes on top of those before it
         text = write_release(text, release, packages, index)
     text = write_torchcodec(text, packages, index)
     for release in yaml.safe_load(text)["releases"]:
         text = write_below(text, release)
-    return put(text, ("as_of",), datetime.datetime.now(datetime.UTC).date())
+    return put(text, ("as_of",), datetime.datetime.now(datetime.UTC).date()) if text != before else text
 
 
 # What PyPI has
 
 
-def releases(text: str, packages: str) -> list[str]:
-    """Return the releases that PyPI has, the newest first and none that is older than the table."""
-    oldest = Version(list(value(text, ("releases",)))[-1])
-    found = {minor(wheel["version"]) for wheel, _, _ in live.wheels(packages, "torch")}
-    return sorted((name for name in found if Version(name) >= oldest), key=Version, reverse=True)
+def releases(packages: str) -> list[str]:
+    """Return the releases that PyPI has, oldest first and none that is older than the table."""
+    return list(dict.fromkeys(minor(version) for version in uploaded(packages, "torch")))
 
 
 def minor(version: str) -> str:
@@ -68,11 +68,14 @@ def minor(version: str) -> str:
 
 @cache
 def uploaded(packages: str, package: str) -> dict[str, str]:
-    """Return the versions of a package that have wheels, oldest first, and when the first of them came."""
+    """Return the versions of a package since the oldest release of the table, oldest first, and when each came."""
     times = pypi.upload_times(packages, package)
+    start = min(
+        time for name, time in pypi.upload_times(packages, "torch").items() if name.startswith(f"torch-{OLDEST}.0-")
+    )
     found: dict[str, str] = {}
     for name, time in times.items():
-        if match := live.WHEEL.fullmatch(name):
+        if (match := live.WHEEL.fullmatch(name)) and time >= start:
             found[match["version"]] = min(time, found.get(match["version"], time))
     return dict(sorted(found.items(), key=lambda item: Version(item[0])))
 
@@ -87,13 +90,28 @@ def patches(release: str, packages: str) -> dict[str, dict[str, str]]:
 
 
 def published_for(patch: str, package: str, packages: str) -> str:
-    """Return the newest version of a companion that allows a patch of torch and came before the next patch of torch."""
+    """Return the newest version of a companion that came before the next patch of torch and allows this one.
+
+    Where several do, the build has to be the same: torchvision 0.29.2 and torchaudio 2.11.1 allow torch 2.14, but are for 2.15.
+    """
     torch = uploaded(packages, "torch")
     end = min((time for time in torch.values() if time > torch[patch]), default="9999")
-    return next(
+    first, *others = (
         version
         for version, time in reversed(uploaded(packages, package).items())
         if time < end and allows(package, version, patch, packages)
+    )
+    if not others:
+        return first
+    built = build("torch", patch, packages)
+    return next((version for version in (first, *others) if build(package, version, packages) == built), first)
+
+
+def build(package: str, version: str, packages: str) -> str:
+    """Return the build of a version that PyPI carries for Linux."""
+    found = live.wheels(packages, package)
+    return live.build_of(
+        package, next(url for wheel, on, url in found if wheel["version"] == version and on == "linux-x86_64")
     )
 
 
@@ -154,9 +172,8 @@ def builds(package: str, version: str, index: str, names: list[str]) -> dict[str
 def backends(text: str, index: str | None) -> list[str]:
     """Return the backends of the table and those that the index has besides, in the order in which they are offered."""
     known = list(value(text, ("backends",)))
-    oldest = Version(list(value(text, ("releases",)))[-1])
-    listed = live.wheels(index, "torch") if index else []
-    found = {wheel["local"] for wheel, _, _ in listed if wheel["local"] and Version(minor(wheel["version"])) >= oldest}
+    listed = [wheel for wheel, _, _ in live.wheels(index, "torch")] if index else []
+    found = {wheel["local"] for wheel in listed if wheel["local"] and Version(wheel["version"]) >= Version(OLDEST)}
     return sorted({*known, *filter(BACKEND.fullmatch, found)}, key=place)
 
 

@@ -10,6 +10,7 @@ import html
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, time, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,10 +18,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from tests.replica import wheels
-from tests.table import BACKENDS, TABLE
+from tests.table import BACKENDS, RELEASES, TABLE
 
 JSON = "application/vnd.pypi.simple.v1+json"
-UPLOADED = f"{TABLE['as_of']}T00:00:00Z"
 
 
 @contextmanager
@@ -89,6 +89,12 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: pytest shows what fails."""
 
 
+def uploaded(wheel: wheels.Wheel) -> str:
+    """Return when a wheel was uploaded: by the day that the table was read, an hour before those of the next release."""
+    hours = list(RELEASES).index(wheel.release) if wheel.release else 0
+    return (datetime.combine(TABLE["as_of"], time()) - timedelta(hours=hours)).isoformat() + "Z"
+
+
 def entry(wheel: wheels.Wheel, base: str) -> dict[str, Any]:
     """Return what the page of a package says of a wheel in JSON (PEP 691)."""
     return {
@@ -97,7 +103,7 @@ def entry(wheel: wheels.Wheel, base: str) -> dict[str, Any]:
         "hashes": {"sha256": wheels.digest(wheel)},
         "requires-python": wheels.requires_python(wheel),
         "core-metadata": True,
-        "upload-time": UPLOADED,
+        "upload-time": uploaded(wheel),
     }
 
 
@@ -106,7 +112,7 @@ def links(listed: list[wheels.Wheel], base: str) -> str:
     anchors = [
         f'<a href="{base.format(backend=wheel.backend)}{quote(wheel.filename)}#sha256={wheels.digest(wheel)}"'
         f' data-core-metadata="true" data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
-        f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
+        f' data-upload-time="{uploaded(wheel)}">{html.escape(wheel.filename)}</a><br>'
         for wheel in listed
     ]
     return "\n".join(["<!DOCTYPE html>", "<html><body>", *anchors, "</body></html>"])

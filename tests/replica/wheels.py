@@ -147,12 +147,25 @@ def real_metadata(package: str, version: str) -> Message:
 
 @cache
 def real_requirements(package: str, version: str) -> list[str]:
-    """Return the Requires-Dist of PyPI's wheel. A torch that PyPI does not have wants the next minor of triton."""
+    """Return the Requires-Dist of PyPI's wheel.
+
+    A torch that PyPI does not have wants the next minor of triton; a companion that pins torch, its own patch.
+    """
     lines = [str(Requirement(line)) for line in real_metadata(package, version).get_all("Requires-Dist", [])]
-    if package != "torch":
+    if like(package, version) == version:
         return lines
-    ahead = Version(version).minor - Version(like(package, version)).minor
-    return [re.sub(r"^(triton\W+\d+\.)(\d+)", lambda pin: f"{pin[1]}{int(pin[2]) + ahead}", line) for line in lines]
+    if package == "torch":
+        ahead = Version(version).minor - Version(like(package, version)).minor
+        return [re.sub(r"^(triton\W+\d+\.)(\d+)", lambda pin: f"{pin[1]}{int(pin[2]) + ahead}", line) for line in lines]
+    return [re.sub(r"^torch==.*", f"torch=={patch_of(package, version)}", line) for line in lines]
+
+
+def patch_of(package: str, version: str) -> str:
+    """Return the patch of torch that a version of a companion was published for."""
+    patches: dict[str, dict[str, str]] = {
+        patch: row for release in RELEASES.values() for patch, row in release["patches"].items()
+    }
+    return next(patch for patch, row in patches.items() if row.get(package) == version)
 
 
 def requires_python(wheel: Wheel) -> str | None:
