@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from packaging.version import Version
 
@@ -28,6 +29,7 @@ from tests.table import (
     companions,
     home,
     on_pypi,
+    open_facts,
     plain,
     pythons,
     triton,
@@ -97,7 +99,7 @@ def compare_release(index: str, release: str, package: str) -> Iterator[str]:
             yield f"{package} {version} has wheels for {listed} on {platform}, not {' '.join(known) or 'for any'}"
         for url in list(urls.values())[:1]:
             build, known_build = build_of(package, url), on_pypi(release, platform, package)
-            if build != known_build:
+            if known and build != known_build:
                 yield f"PyPI's {package} {version} for {platform} is the {build} build, not {known_build}"
     macos = [match["macos"] for wheel, _, _ in found if (match := re.search(TAGS["macos-arm64"], wheel["tag"]))]
     newest = max((tag.replace("_", ".") for tag in macos), key=Version, default="")
@@ -105,6 +107,7 @@ def compare_release(index: str, release: str, package: str) -> Iterator[str]:
         yield f"torch {version} needs macOS {newest}, not {RELEASES[release]['macos']}"
 
 
+@cache
 def build_of(package: str, url: str) -> str:
     """Return the backend of a wheel, which PyPI's do not have in their names."""
     with zipfile.ZipFile(io.BufferedReader(pypi.RangeFile(url), 1 << 16)) as archive:
@@ -177,20 +180,24 @@ def compare_backend(index: str, backend: str, package: str) -> Iterator[str]:
             yield f"{package} {version} has a {backend} build for {platform}, which is new"
 
 
-def main() -> int:
-    """Print the differences and return 1 if there are any."""
-    differences = list(compare_pypi())
-    print(f"PyPI: {len(differences)} differences")
+def differences() -> tuple[list[str], bool]:
+    """Return the differences from all indexes, and whether PyTorch's can be reached; print how many there are."""
+    found = list(compare_pypi())
+    print(f"PyPI: {len(found)} differences")
     try:
         more = list(compare_index())
     except OSError as error:
         print(f"SKIPPED {TABLE['index']}: it cannot be reached ({error}), so its builds were not compared")
-    else:
-        print(f"{TABLE['index']}: {len(more)} differences")
-        differences += more
-    for difference in differences:
-        print(difference)
-    return 1 if differences else 0
+        return found, False
+    print(f"{TABLE['index']}: {len(more)} differences")
+    return found + more, True
+
+
+def main() -> int:
+    """Print the differences, and what is open in the table, and return 1 if there are differences."""
+    found, _ = differences()
+    print(*found, *open_facts(), sep="\n")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from tests import quick
 from tests.table import RELEASES, ROOT, TABLE
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-PYPI = "https://pypi.org/simple"
 
 # What sys_platform and platform_machine are, written down here once more: the markers of the table are put to the test
 SYSTEMS = {
@@ -83,8 +82,9 @@ class Locked:
 
 
 def without_uv() -> dict[str, str]:
-    """Return the environment of whoever runs the tests, without what it tells uv, but for where the cache is."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name == "UV_CACHE_DIR"}
+    """Return the environment of whoever runs the tests, without what it tells uv, except the cache and the tests' PyPI."""
+    kept = ["UV_CACHE_DIR", *(["UV_DEFAULT_INDEX"] if "TESTS_PYPI" in os.environ else [])]
+    return {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name in kept}
 
 
 @cache

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
-TABLE: dict[str, Any] = yaml.safe_load((ROOT / "builds.yml").read_text())
+FILE = ROOT / "builds.yml"
+TABLE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RELEASES: dict[str, dict[str, Any]] = TABLE["releases"]
 BACKENDS: dict[str, dict[str, Any]] = TABLE["backends"]
 PLATFORMS: dict[str, dict[str, str]] = TABLE["platforms"]
@@ -92,3 +94,10 @@ def sdk(release: str, backend: str) -> list[str]:
         return []
     devices = (f"rocm-sdk-device-{target}" for target in BACKENDS[backend]["gpus"]["x86_64"])
     return ["rocm", "rocm-sdk-core", "rocm-sdk-libraries", *devices]
+
+
+def open_facts(text: str = FILE.read_text()) -> list[str]:
+    """Return what the table says that nobody knows yet: `cu134 is open: driver, gpus`."""
+    return [
+        f"{key} is open: {what}" for key, what in re.findall(r"^ *'?([\w.]+)'?:.*# open: (.+)$", text, re.MULTILINE)
+    ]

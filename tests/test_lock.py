@@ -15,7 +15,8 @@ import yaml
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from tests.project import PYPI, PYTHON, Project, environment
+from tests.project import PYTHON, Project, environment
+from tests.replica.pypi import PYPI
 from tests.table import (
     COMPANIONS,
     PLATFORMS,

@@ -6,14 +6,19 @@ import hashlib
 import io
 import json
 import re
+import subprocess
+import sys
+import tomllib
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.utils import parse_wheel_filename
 
-from tests.replica import JSON, pypi, wheels
+from tests.project import PYTHON, without_uv
+from tests.replica import JSON, proxy, pypi, wheels
 from tests.table import BACKENDS, COMPANIONS, RELEASES, versions
 
 
@@ -61,7 +66,7 @@ def test_wheels_are_whole(replica: str, package: str) -> None:
             names = archive.namelist()
             assert archive.testzip() is None
             assert get(f"{url}.metadata") == archive.read(next(name for name in names if name.endswith("/METADATA")))
-            assert {name.rsplit("/", 1)[1] for name in names} == {"METADATA", "WHEEL", "RECORD"}
+            assert {name.rsplit("/", 1)[1] for name in names} - {"version.py"} == {"METADATA", "WHEEL", "RECORD"}
 
 
 @pytest.mark.parametrize("path", ["cu118/nonesuch/", "cu000/torch/", "cu118/torch-9-py3-none-any.whl", "../torch/"])
@@ -100,3 +105,34 @@ def test_the_real_wheel_stands_in_for_itself(tmp_path: Path, monkeypatch: pytest
 
 def test_every_backend_has_torch() -> None:
     assert all("torch" in wheels.packages(backend) for backend in BACKENDS)
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Packages of a release that PyPI does not have yet, and their versions, as long as the table has it."""
+    newest = next(iter(RELEASES))
+    major, minor = map(int, newest.split("."))
+    there = next(iter(reversed(RELEASES[newest]["patches"].values())))
+    packages = {"torch": f"{major}.{minor + 1}.0", "torchvision": "0.999.0"}
+    row = RELEASES[newest] | {"patches": {packages["torch"]: there | {"torchvision": packages["torchvision"]}}}
+    monkeypatch.setitem(RELEASES, f"{major}.{minor + 1}", row)
+    proxy.ahead.cache_clear()
+    yield packages
+    proxy.ahead.cache_clear()
+
+
+def test_uv_locks_a_release_that_only_the_table_has(ahead: dict[str, str], tmp_path: Path) -> None:
+    (pin,) = (line for line in wheels.real_requirements("torch", ahead["torch"]) if line.startswith("triton"))
+    packages = ahead | {"triton": wheels.triton_version(pin)}
+    assert all(wheels.like(package, version) != version for package, version in packages.items())
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "demo"\nversion = "0"\nrequires-python = "=={PYTHON}.*"\n'
+        f'dependencies = ["torch=={ahead["torch"]}", "torchvision=={ahead["torchvision"]}"]\n'
+    )
+    env = without_uv() | {"UV_PYTHON": sys.executable}
+    with proxy.proxy() as url:
+        subprocess.run(["uv", "lock", "-q", f"--default-index={url}"], cwd=tmp_path, env=env, check=True)
+    locked = {package["name"]: package for package in tomllib.loads((tmp_path / "uv.lock").read_text())["package"]}
+    assert {name: locked[name]["version"] for name in packages} == packages
+    assert len(locked["torch"]["wheels"]) == 4
+    assert locked["numpy"]["wheels"][0]["url"].startswith("https://files.pythonhosted.org/"), "the rest is PyPI's"

@@ -10,16 +10,17 @@ import html
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, time, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import quote, unquote
 
 from tests.replica import wheels
-from tests.table import BACKENDS, TABLE
+from tests.table import BACKENDS, RELEASES, TABLE
 
 JSON = "application/vnd.pypi.simple.v1+json"
-UPLOADED = f"{TABLE['as_of']}T00:00:00Z"
 
 
 @contextmanager
@@ -42,12 +43,14 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /whl/<package>/, /whl/<backend>/<package>/, /whl/<backend>/<file> and /whl/<backend>/<file>.metadata."""
+    """Answers /whl/<package>/, /whl/<backend>/, /whl/<backend>/<package>/, /whl/<backend>/<file> and its .metadata."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         match unquote(self.path).split("/")[1:]:
+            case ["whl", backend, ""] if names := found(backend):
+                self.reply("\n".join(f'<a href="{name}/">{name}</a>' for name in names).encode(), "text/html")
             case ["whl", package, ""] if listed := [
                 wheel for name in BACKENDS for wheel in found(name).get(package, [])
             ]:
@@ -66,25 +69,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def page(self, package: str, listed: list[wheels.Wheel]) -> None:
         if JSON in self.headers.get("Accept", ""):
-            files = [
-                {
-                    "filename": wheel.filename,
-                    "url": f"/whl/{wheel.backend}/{quote(wheel.filename)}",
-                    "hashes": {"sha256": wheels.digest(wheel)},
-                    "requires-python": wheels.requires_python(wheel),
-                    "core-metadata": True,
-                    "upload-time": UPLOADED,
-                }
-                for wheel in listed
-            ]
+            files = [entry(wheel, f"/whl/{wheel.backend}/") for wheel in listed]
             versions = sorted({wheel.version + wheel.local for wheel in listed})
             page = {"meta": {"api-version": "1.1"}, "name": package, "versions": versions, "files": files}
             self.reply(json.dumps(page).encode(), JSON)
         else:
             self.reply(links(listed, "/whl/{backend}/").encode(), "text/html")
 
-    def reply(self, content: bytes, kind: str) -> None:
-        self.send_response(200)
+    def reply(self, content: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "max-age=600")
@@ -96,12 +89,30 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: pytest shows what fails."""
 
 
+def uploaded(wheel: wheels.Wheel) -> str:
+    """Return when a wheel was uploaded: by the day that the table was read, an hour before those of the next release."""
+    hours = list(RELEASES).index(wheel.release) if wheel.release else 0
+    return (datetime.combine(TABLE["as_of"], time()) - timedelta(hours=hours)).isoformat() + "Z"
+
+
+def entry(wheel: wheels.Wheel, base: str) -> dict[str, Any]:
+    """Return what the page of a package says of a wheel in JSON (PEP 691)."""
+    return {
+        "filename": wheel.filename,
+        "url": f"{base}{quote(wheel.filename)}",
+        "hashes": {"sha256": wheels.digest(wheel)},
+        "requires-python": wheels.requires_python(wheel),
+        "core-metadata": True,
+        "upload-time": uploaded(wheel),
+    }
+
+
 def links(listed: list[wheels.Wheel], base: str) -> str:
     """Return the page of a package in HTML (PEP 503)."""
     anchors = [
         f'<a href="{base.format(backend=wheel.backend)}{quote(wheel.filename)}#sha256={wheels.digest(wheel)}"'
         f' data-core-metadata="true" data-requires-python="{html.escape(wheels.requires_python(wheel) or "")}"'
-        f' data-upload-time="{UPLOADED}">{html.escape(wheel.filename)}</a><br>'
+        f' data-upload-time="{uploaded(wheel)}">{html.escape(wheel.filename)}</a><br>'
         for wheel in listed
     ]
     return "\n".join(["<!DOCTYPE html>", "<html><body>", *anchors, "</body></html>"])

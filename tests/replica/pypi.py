@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -14,7 +16,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-PYPI = "https://pypi.org/simple"
+PYPI = os.environ.get("TESTS_PYPI", "https://pypi.org/simple")  # tests/replica/proxy.py can take its place
 
 
 @cache
@@ -24,18 +26,40 @@ def links(index: str, package: str) -> dict[str, str]:
     Raises:
         OSError: The index cannot be reached.
     """
-    page = f"{index}/{re.sub(r'[-_.]+', '-', package).lower()}/"
-    found = {}
+    name = re.sub(r"[-_.]+", "-", package).lower()
+    return {unquote(url.rsplit("/", 1)[1]): url for url in anchors(f"{index}/{name}/")}
+
+
+@cache
+def packages(index: str) -> list[str]:
+    """Return the names of the packages that an index has, from its root page (PEP 503); PyPI's is long.
+
+    Raises:
+        OSError: The index cannot be reached, or has no such page.
+    """
+    return [unquote(url.rstrip("/").rsplit("/", 1)[1]) for url in anchors(f"{index}/")]
+
+
+def anchors(page: str) -> list[str]:
+    """Return the URLs that a page links to, without their fragments."""
+    found = []
 
     class Links(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             if tag == "a" and (href := dict(attributes).get("href")):
-                url = urldefrag(urljoin(page, href)).url
-                found[unquote(url.rsplit("/", 1)[1])] = url
+                found.append(urldefrag(urljoin(page, href)).url)
 
     with urllib.request.urlopen(urllib.request.Request(page, headers={"Accept": "text/html"}), timeout=60) as response:
         Links().feed(response.read().decode())
     return found
+
+
+@cache
+def upload_times(index: str, package: str) -> dict[str, str]:
+    """Return when the files of a package came to an index that says so in JSON (PEP 691), as PyPI does."""
+    request = urllib.request.Request(f"{index}/{package}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return {file["filename"]: file["upload-time"] for file in json.load(response)["files"]}
 
 
 @cache

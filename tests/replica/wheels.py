@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.replica import pypi
 from tests.table import (
@@ -36,7 +38,7 @@ DECOYS = ("filelock", "jinja2", "numpy", "nvidia-cublas-cu12", "setuptools", "sy
 
 
 class Wheel(NamedTuple):
-    """A wheel on the index of one backend; a decoy belongs to no release."""
+    """A wheel on the index of one backend, or on PyPI; a decoy belongs to no release."""
 
     backend: str
     package: str
@@ -44,6 +46,7 @@ class Wheel(NamedTuple):
     local: str
     tag: str
     release: str | None = None
+    on_pypi: bool = False
 
     @property
     def filename(self) -> str:
@@ -95,7 +98,8 @@ def required(backend: str, release: str) -> Iterator[Wheel]:
 
 def python_tags(release: str, platform: str, package: str, version: str) -> list[str]:
     """Return the Python and ABI tags of a version: one of each Python, or py3-none where PyPI has that."""
-    if package in COMPANIONS and f"{package}-{version}-py3-none-" in " ".join(pypi.links(pypi.PYPI, package)):
+    published = " ".join(pypi.links(pypi.PYPI, package))
+    if package in COMPANIONS and f"{package}-{like(package, version)}-py3-none-" in published:
         return ["py3-none"]
     numbers = (python.replace(".", "") for python in pythons(release, platform, package))
     return [f"cp{number}-cp{number}" for number in numbers]
@@ -125,16 +129,43 @@ def triton_version(pin: str) -> str:
 
 
 @cache
+def like(package: str, version: str) -> str:
+    """Return the version that PyPI has of a package or, if builds.yml is ahead of PyPI, the newest before it."""
+    names = (re.match(rf"{package}-([\d.]+)-\S+\.whl", name) for name in pypi.links(pypi.PYPI, package))
+    published = {match[1] for match in names if match}
+    return max((name for name in published if Version(name) <= Version(version)), key=Version)
+
+
+@cache
 def real_metadata(package: str, version: str) -> Message:
     """Return the core metadata of PyPI's wheel; it is the same text on every platform."""
     files = pypi.links(pypi.PYPI, package)
-    name = next(name for name in sorted(files) if name.startswith(f"{package}-{version}-") and name.endswith(".whl"))
+    start = f"{package}-{like(package, version)}-"
+    name = next(name for name in sorted(files) if name.startswith(start) and name.endswith(".whl"))
     return pypi.metadata(files[name])
 
 
 @cache
 def real_requirements(package: str, version: str) -> list[str]:
-    return [str(Requirement(line)) for line in real_metadata(package, version).get_all("Requires-Dist", [])]
+    """Return the Requires-Dist of PyPI's wheel.
+
+    A torch that PyPI does not have wants the next minor of triton; a companion that pins torch, its own patch.
+    """
+    lines = [str(Requirement(line)) for line in real_metadata(package, version).get_all("Requires-Dist", [])]
+    if like(package, version) == version:
+        return lines
+    if package == "torch":
+        ahead = Version(version).minor - Version(like(package, version)).minor
+        return [re.sub(r"^(triton\W+\d+\.)(\d+)", lambda pin: f"{pin[1]}{int(pin[2]) + ahead}", line) for line in lines]
+    return [re.sub(r"^torch==.*", f"torch=={patch_of(package, version)}", line) for line in lines]
+
+
+def patch_of(package: str, version: str) -> str:
+    """Return the patch of torch that a version of a companion was published for."""
+    patches: dict[str, dict[str, str]] = {
+        patch: row for release in RELEASES.values() for patch, row in release["patches"].items()
+    }
+    return next(patch for patch, row in patches.items() if row.get(package) == version)
 
 
 def requires_python(wheel: Wheel) -> str | None:
@@ -151,7 +182,7 @@ def requirements(wheel: Wheel) -> list[str]:
     if wheel.release is None or wheel.package not in ("torch", *COMPANIONS):
         return []
     real = real_requirements(wheel.package, wheel.version)
-    if wheel.package != "torch" or wheel.backend == on_pypi(wheel.release, "linux-x86_64"):
+    if wheel.package != "torch" or wheel.on_pypi or wheel.backend == on_pypi(wheel.release, "linux-x86_64"):
         return real
     own = [line for line in real if not line.startswith(("nvidia-", "cuda-", "triton"))]
     pin = next(line for line in real if line.startswith("triton"))
@@ -217,6 +248,8 @@ def body(wheel: Wheel) -> bytes:
         f"{info}/METADATA": "\n".join(metadata) + "\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: replica\nRoot-Is-Purelib: false\nTag: {wheel.tag}\n",
     }
+    if wheel.release and wheel.package in ("torch", *COMPANIONS):
+        files[f"{wheel.package}/version.py"] = f"__version__ = '{wheel.version}+{wheel.backend}'\n"
     record = ""
     for name, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
