@@ -170,16 +170,16 @@ REFUSED = {
     "the same backend twice": ({"backend": "cpu", "other_backends": ["cpu"]}, "drop cpu; it is the backend"),
     "another backend of an older release": ({"torch": "2.15", "other_backends": ["xpu"]}, "drop xpu; 2.15 lacks xpu"),
     "a companion that does not load": (
-        {"torch": "2.15", "companions": ["torchaudio"]},
-        "choose torch 2.14 with cu130 or drop torchaudio; it lacks cu132",
+        {"torch": "2.14", "backend": "cu132", "companions": ["torchaudio"]},
+        "choose torch 2.15 or drop torchaudio; it lacks cu132",
     ),
     "a companion that does not load with another backend": (
         {"torch": "2.14", "other_backends": ["cu132"], "companions": ["torchaudio"]},
         "drop torchaudio; it lacks cu132",
     ),
     "a companion without wheels for this Python": (
-        {"torch": "2.15", "backend": "cpu", "python": "3.15", "companions": ["torchaudio"]},
-        "choose Python 3.11 to 3.14 or drop torchaudio; it lacks Python 3.15",
+        {"torch": "2.15", "backend": "cpu", "python": "3.15", "companions": ["torchcodec"]},
+        "choose Python 3.11 to 3.14 or drop torchcodec; it lacks Python 3.15",
     ),
     "a companion that the release lacks": (
         {"torch": "2.7", "backend": "cpu", "companions": ["torchcodec"]},
@@ -319,6 +319,14 @@ def test_any_folder_gives_a_project(folder: str, tmp_path: Path) -> None:
     found = PathFinder.find_spec(package, [*sys.path, str(source)])
     assert found
     assert found.origin == str(source / package / "__init__.py"), "nothing else goes by the name of the package"
+
+
+@pytest.mark.parametrize("name", ["2026", "1e3", "0x1f", "null", "True", "yes", "on"])
+def test_a_name_that_looks_like_another_type_is_text(name: str, render: Callable[..., Project]) -> None:
+    """YAML 1.2, which Docker reads, knows numbers that PyYAML does not: 1e3."""
+    compose = (render(project_name=name).path / "compose.yaml").read_text()
+    assert f'    image: "{name.lower()}"\n' in compose
+    assert yaml.safe_load(compose)["services"]["train"]["image"] == name.lower()
 
 
 @pytest.mark.parametrize("platforms", [list(PLATFORMS), *([name] for name in PLATFORMS)], ids=" ".join)
