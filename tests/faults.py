@@ -727,8 +727,14 @@ FAULTS = [
     ),
     Fault(
         DOCTOR,
-        "needed = [build for build in fitting if",
-        "needed = [build for build in fitting if False and",
+        ", b[:2] != answered[0][:2]",
+        "",
+        WRONG,
+    ),
+    Fault(
+        DOCTOR,
+        "range(1, min(len(machines), 3) + 1)",
+        "range(1, 2)",
         f"{SITUATIONS}::test_advice_for_a_team",
     ),
     Fault(DOCTOR, "if free < 1 << 30:", "if free < 1 << 29:", WRONG),
@@ -776,8 +782,8 @@ FAULTS = [
     ),
     Fault(
         DOCTOR,
-        "fitting = [b for b in order if all(gets",
-        "fitting = [b for b in order if True or all(gets",
+        "fitting = [b for b in listed if all(gets",
+        "fitting = [b for b in listed if True or all(gets",
         f"{SITUATIONS}::test_a_fix_that_changes_answers_leads_to_what_it_says",
     ),
     Fault(
