@@ -240,6 +240,17 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         r"torch 2.15 needs macOS 14.0, not 13.7",
         ["--data torch=2.11", "uv sync"],
     ),
+    "an old macOS, and ROCm": (
+        {
+            **ROCM,
+            "answers": {"torch": "2.10", "backend": "rocm7.0"},
+            "machine": ("darwin", "arm64", "13.7"),
+            "build": "cpu",
+        },
+        "error",
+        r"torch 2.10 needs macOS 14.0, not 13.7",
+        [f"{UPDATE} --data backend=rocm7.2 --data torch=2.11", "uv sync"],
+    ),
     "Windows on Arm": (
         {"machine": ("win32", "ARM64", ""), **NO_DRIVER},
         "error",
@@ -978,7 +989,7 @@ def ask(limit: float, *command: str) -> tuple[str, str]:
         (["sh", "-c", "kill -SEGV $$"], ("", "it crashed: Segmentation fault")),
         (["sh", "-c", r"printf '\377'"], ("\ufffd", "")),
         (["sh", "-c", "sleep 60 & echo found"], ("found\n", "")),
-        (["sh", "-c", "setsid sleep 2 & echo found"], ("found\n", "")),
+        (["sh", "-c", "setsid sleep 20 & echo found"], ("found\n", "")),
         (["sh", "-c", "echo 'error: https://user:pa/ss@host is wrong' >&2; exit 2"], ("", "https://@host is wrong")),
         (
             ["sh", "-c", r"printf 'pyenv: uv: command not found\n\nNote: See\n' >&2; exit 127"],
