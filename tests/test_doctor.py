@@ -1229,7 +1229,7 @@ def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such signals")
 def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> None:
-    (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nsleep 60\n")
+    (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 600\n")
     (tmp_path / "uv").chmod(0o755)
     environ = {**os.environ, "UV": str(tmp_path / "uv")}
     command = [sys.executable, str(project_of() / "tools" / "doctor.py")]
@@ -1248,7 +1248,7 @@ def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> Non
         running.send_signal(number)
         _, errors = running.communicate(timeout=20)
         assert (running.returncode, errors) == (128 + number, "")
-        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()))
+        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()), seconds=20)
     shell = f"{shlex.join(command)} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
