@@ -92,7 +92,7 @@ def sdk(release: str, backend: str) -> list[str]:
     """Return the packages of AMD's SDK that a ROCm build requires: the first brings in the others."""
     if backend not in RELEASES[release].get("sdk", {}):
         return []
-    devices = (f"rocm-sdk-device-{target}" for target in BACKENDS[backend]["gpus"]["x86_64"])
+    devices = (f"rocm-sdk-device-{target}" for target in BACKENDS[backend]["devices"])
     return ["rocm", "rocm-sdk-core", "rocm-sdk-libraries", *devices]
 
 

@@ -502,7 +502,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["uv sync --no-group cpu --group cu132"],
     ),
     "Windows, where the newest torch has no CUDA": (
-        {**CPU, "answers": {"platforms": "linux-x86_64 windows-x86_64"}, "machine": ("win32", "AMD64", "")},
+        {
+            **CPU,
+            "answers": {"platforms": "linux-x86_64 windows-x86_64", "torch": "2.15"},
+            "machine": ("win32", "AMD64", ""),
+        },
         "warning",
         "there is a GPU",
         ["--data torch=2.14", "uv sync"],
@@ -1297,7 +1301,7 @@ def test_the_doctor_is_short(tmp_path: Path) -> None:
     text = (project_of() / "tools" / "doctor.py").read_text(encoding="utf-8")
     code = tmp_path / "code.py"
     code.write_text(text[: text.index("# fmt: off")] + text[text.index("# fmt: on") :], encoding="utf-8")
-    assert code_lines(code) <= 590
+    assert code_lines(code) <= 596
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
