@@ -91,11 +91,13 @@ def questions(folder: Path, platforms: list[str]) -> Interface:
 
 def table(builds: dict[str, Any]) -> Interface:
     """Return what builds.yml offers with each release: backends, Pythons and companions."""
-    found: Interface = set()
+    found: Interface = {("torch", release) for release in builds["releases"]}
     for release, entry in builds["releases"].items():
-        for platform, row in entry["platforms"].items():
-            found |= {(release, platform, backend) for backend in row.replace("*", "").split()}
-            found |= {(release, platform, "Python", python) for python in entry["python"].split()}
+        for backend, platforms in entry["builds"].items():
+            found |= {("backend", backend), *((release, platform, backend) for platform in platforms)}
+        for python in entry["python"]:
+            platforms = entry.get("python_on", {}).get(python, builds["platforms"])
+            found |= {(release, platform, "Python", python) for platform in platforms}
         found |= {(release, package) for patch in entry["patches"].values() for package in patch}
     return found
 

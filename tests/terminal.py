@@ -30,7 +30,7 @@ class Terminal:
         """Draw what the program writes until it pauses, and tell whether it still runs."""
         try:
             while True:
-                self.stream.feed(self.child.read_nonblocking(1 << 16, seconds))
+                self.stream.feed(bytes(self.child.read_nonblocking(1 << 16, seconds)))
         except pexpect.TIMEOUT:
             return True
         except pexpect.EOF:

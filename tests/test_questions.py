@@ -39,6 +39,7 @@ ASKED = [
     "features",
     "ci",
 ]
+NEWEST = next(iter(RELEASES))
 LISTS = ["platforms", "other_backends", "companions", "features"]
 
 
@@ -147,7 +148,7 @@ REFUSED = {
     ),
     "a Python without wheels on one platform": (
         {"torch": "2.5", "backend": "cpu", "python": "3.13"},
-        "choose Python 3.9 to 3.12 or torch 2.15; 2.5 has no wheels for 3.13",
+        f"choose Python 3.9 to 3.12 or torch {NEWEST}; 2.5 has no wheels for 3.13",
     ),
     "an unknown Python": ({"python": "2.7"}, "'2.7' is not in"),
     "a release without the backend": (
@@ -170,8 +171,8 @@ REFUSED = {
     "the same backend twice": ({"backend": "cpu", "other_backends": ["cpu"]}, "drop cpu; it is the backend"),
     "another backend of an older release": ({"torch": "2.15", "other_backends": ["xpu"]}, "drop xpu; 2.15 lacks xpu"),
     "a companion that does not load": (
-        {"torch": "2.14", "backend": "cu132", "companions": ["torchaudio"]},
-        "choose torch 2.15 or drop torchaudio; it lacks cu132",
+        {"torch": "2.12", "backend": "cu132", "companions": ["torchaudio"]},
+        r"choose torch 2\.\d+ or drop torchaudio; it lacks cu132",
     ),
     "a companion that does not load with another backend": (
         {"torch": "2.14", "other_backends": ["cu132"], "companions": ["torchaudio"]},
@@ -183,7 +184,7 @@ REFUSED = {
     ),
     "a companion that the release lacks": (
         {"torch": "2.7", "backend": "cpu", "companions": ["torchcodec"]},
-        "choose torch 2.15 or drop torchcodec; it lacks torch 2.7",
+        f"choose torch {NEWEST} or drop torchcodec; it lacks torch 2.7",
     ),
     "a companion that another backend excludes": (
         {"torch": "2.14", "backend": "rocm7.2", "companions": ["torchcodec"]},
@@ -350,9 +351,9 @@ def test_labels_say_what_to_choose_by() -> None:
     labels = {backend: label for backend, (label, _) in choices("backend", platforms=list(PLATFORMS)).items()}
     assert labels["cu126"] == "CUDA 12.6: GTX 900 to RTX 40, M40 to H100, driver 528+, torch 2.6-2.14"
     assert labels["cu118"] == "CUDA 11.8: NVIDIA GPUs, driver 452+, torch 2.4-2.7"
-    assert labels["rocm7.2"] == "ROCm 7.2: AMD RX 6800 to RX 9070, MI50 to MI350, torch 2.11-2.14"
+    assert labels["rocm7.1"] == "ROCm 7.1: AMD RX 6800 to RX 9070, MI50 to MI350, torch 2.10-2.13"
     assert labels["rocm6.0"] == "ROCm 6.0: AMD GPUs, torch 2.4"
-    assert labels["xpu"] == "XPU: Intel Arc A and B, Core Ultra, Data Center GPU Max, torch 2.6-2.14"
+    assert labels["xpu"].startswith("XPU: Intel Arc A and B, Core Ultra, Data Center GPU Max, torch 2.6-2.")
     assert labels["cpu"] == "CPU: any machine; a Mac computes on its GPU with it"
 
 
@@ -362,7 +363,7 @@ def test_the_label_of_a_backend_is_that_of_the_chosen_platforms() -> None:
     label, _ = choices("backend", platforms=["linux-aarch64"])["cu126"]
     assert label == "CUDA 12.6: NVIDIA GPUs, driver 525+, torch 2.6-2.14", "of 2.6 it is not documented which"
     label, _ = choices("backend", platforms=["linux-aarch64"])["cu132"]
-    assert label == "CUDA 13.2: A100, GH200, GB200, Thor, DGX Spark, driver 580+, torch 2.12-2.15"
+    assert label.startswith("CUDA 13.2: A100, GH200, GB200, Thor, DGX Spark, driver 580+, torch 2.12-2.")
     label, _ = choices("backend", platforms=["linux-x86_64"])["cu128"]
     assert label.startswith("CUDA 12.8: GTX 16 to RTX 50, T4 to B200"), "Volta is not in every release"
 

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from tests.files import assert_linted, assert_tidy, files, parse
 from tests.project import Project, apply_recipe
-from tests.table import PLATFORMS
+from tests.table import PLATFORMS, RELEASES, on_pypi
 
 EVERYTHING = {
     "torch": "2.14",
@@ -48,6 +48,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
 }
 
+DEFAULT = on_pypi(next(iter(RELEASES)), "linux-x86_64")
 RUNTIME = ["__init__", "checkpoint", "device", "dist", "loader", "rendezvous", "report", "state", "steps", "weights"]
 
 HOSTILE = {
@@ -136,7 +137,8 @@ def test_the_default_project_has_these_files(render: Callable[..., Project]) -> 
         *map(Path, ("pyproject.toml", "README.md", "LICENSE", ".python-version", ".copier-answers.yml")),
         *map(Path, (".gitignore", ".gitattributes", ".pre-commit-config.yaml")),
         *map(Path, ("Dockerfile", ".dockerignore", "compose.yaml", "compose.gpu.yaml")),
-        *map(Path, (".github/workflows/ci.yml", ".github/workflows/template.yml", ".github/dependabot.yml")),
+        *map(Path, (".github/workflows/ci.yml", ".github/workflows/image.yml", ".github/workflows/template.yml")),
+        Path(".github/dependabot.yml"),
         *(package / f"{name}.py" for name in ("__init__", "__main__", "config", "data", "model", "train", "evaluate")),
         package / "digits.csv.gz",
         Path("tools/doctor.py"),
@@ -253,7 +255,7 @@ def test_the_message_after_copying_names_the_next_commands(tmp_path: Path, capfd
     message = capfd.readouterr().err
     assert f"cd '{tmp_path / 'my demo'}'" in message
     assert "uv run demo train" in message
-    assert "uv sync --no-group cu132 --group cpu" in message
+    assert f"uv sync --no-group {DEFAULT} --group cpu" in message
 
 
 def test_pipelines_run_where_the_project_does(render: Callable[..., Project]) -> None:
@@ -272,7 +274,7 @@ def test_pipelines_take_the_cpu_build_if_there_is_one(ci: str, tmp_path: Path) -
         for others in ([], ["cpu"])
     )
     assert "uv sync --locked\n" in plain
-    assert "uv sync --locked --no-group cu132 --group cpu\n" in switched
+    assert f"uv sync --locked --no-group {DEFAULT} --group cpu\n" in switched
 
 
 @pytest.mark.parametrize(
