@@ -1,5 +1,7 @@
 """Other tasks in an installed project: each in tests/swaps changes data.py, model.py and the fields of config.py alone.
 
+The text is the template's own, by the answer data=text.
+
 `nox -s train` renders and installs the project that PROJECT names.
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.history import replace
-from tests.installed import PROJECT, SAME_WEIGHTS
+from tests.installed import PROJECT, SAME_WEIGHTS, rendered_again
 from tests.table import ROOT
 from tests.waiting import wait_for
 
@@ -38,6 +40,7 @@ TASKS: dict[str, tuple[list[str], str, float]] = {
     "sequences": (["--lr", "0.02", "--batch-size", "32"], "token_accuracy", 0.5),
     "frozen": (["--lr", "0.02", "--batch-size", "40"], "error", 0.05),
     "tokens": (["--lr", "0.01", "--batch-size", "64"], "loss", 2.0),
+    "text": (["--lr", "0.01", "--batch-size", "32", "--context=32", "--width=32", "--depth=2"], "loss", 2.9),
 }
 STEPS = 150
 
@@ -94,10 +97,13 @@ def swap(package: Path, name: str) -> None:
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     """The project, with this task in the place of its own."""
     folder = tmp_path_factory.mktemp(request.param)
+    own = request.param == "text"
+    source = rendered_again(PROJECT, tmp_path_factory.mktemp("rendered"), data="text") if own else PROJECT
     for name in ("src", "tests"):
-        shutil.copytree(PROJECT / name, folder / name)
-    shutil.copy(PROJECT / "pyproject.toml", folder)
-    swap(folder / "src" / "demo", request.param)
+        shutil.copytree(source / name, folder / name)
+    shutil.copy(source / "pyproject.toml", folder)
+    if not own:
+        swap(folder / "src" / "demo", request.param)
     (folder / "exactly.py").write_text(EXACTLY)
     # Each token is the one before it plus one, now and then another
     tokens = bytes(byte for n in range(20_000) for byte in ((n + n // 97) % 64, 0))
@@ -165,3 +171,15 @@ def test_it_is_evaluated_exported_and_tuned(task: Task) -> None:
     if task.name == "frozen":
         options += ["--classes=3", "--init-partly", "--out=another head"]
         assert "left out: head.weight" in task.run("exactly.py", "train", *task.options, *options)
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("task", ["text"], indirect=True)
+def test_text_is_generated(task: Task) -> None:
+    generate = ["-m", "demo", "generate", "--checkpoint=calm", "--device=cpu", "--prompt=ROMEO:", "--length=100"]
+    text = task.run(*generate)
+    assert text.startswith("ROMEO:")
+    assert 90 < len(text) <= 107
+    assert len(set(text.split())) > 10
+    assert task.run(*generate) == text
+    assert task.run(*generate, "--seed=1") != text
