@@ -40,7 +40,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "nothing": NOTHING,
     "oldest": {"torch": "2.4", "backend": "cu118", "license": "BSD-3-Clause", "user_name": "Ada Lovelace"},
     "text": {"data": "text", "platforms": ["linux-x86_64", "linux-aarch64"], "ci": "none"},
-    "text, the oldest": {"data": "text", "torch": "2.4", "tracker": "wandb"},
+    "text, the oldest": {"data": "text", "torch": "2.4", "tracker": "wandb", "project_name": 12 * "long-" + "name"},
     "tensorboard": {"tracker": "tensorboard", "data": "cifar10", "user_email": "ada@example.org"},
     "wandb": {"tracker": "wandb", "platforms": ["linux-x86_64"], "backend": "cpu", "other_backends": ["cu132"]},
     "trackio": {"tracker": "trackio", "platforms": ["windows-x86_64"], "features": ["pre-commit"], "torch": "2.14"},

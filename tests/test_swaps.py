@@ -27,7 +27,7 @@ from tests.waiting import wait_for
 
 SWAPS = ROOT / "tests" / "swaps"
 
-# In fp64, so that sums in another order change little: AdamW enlarges what is left of gradients that cancel out
+# In fp64, so that sums in another order change nothing that counts
 EXACTLY = """
 import sys, torch
 torch.set_default_dtype(torch.float64)
@@ -42,7 +42,7 @@ TASKS: dict[str, tuple[list[str], str, float]] = {
     "sequences": (["--lr", "0.02", "--batch-size", "32"], "token_accuracy", 0.5),
     "frozen": (["--lr", "0.02", "--batch-size", "40"], "error", 0.05),
     "tokens": (["--lr", "0.01", "--batch-size", "64"], "loss", 2.0),
-    "text": (["--lr", "0.01", "--batch-size", "32", "--context=32", "--width=32", "--depth=2"], "loss", 2.9),
+    "text": (["--batch-size", "32", "--context=32", "--width=32", "--depth=2"], "loss", 2.9),
 }
 STEPS = 150
 
@@ -157,7 +157,7 @@ def test_two_processes_have_the_figures_of_one(task: Task, calm: list[dict[str, 
     for one, two in zip(calm, pair, strict=True):
         assert one.keys() == two.keys()
         for name in one.keys() - {"steps_per_second"}:
-            assert two[name] == pytest.approx(one[name], rel=1e-7), name
+            assert two[name] == pytest.approx(one[name], rel=1e-9), name
 
 
 @pytest.mark.usefixtures("calm")
