@@ -70,8 +70,8 @@ class Case:
 class Clock:
     """Times the second half of the steps, and says when the first half is over."""
 
-    def __init__(self, case: Case) -> None:
-        self.half, self.steps = case.config.log_every, case.config.steps
+    def __init__(self, config: TrainConfig) -> None:
+        self.half, self.steps = config.log_every, config.steps
         self.seconds = 0.0
 
     def tick(self, step: int, loss: Tensor) -> None:
@@ -88,7 +88,7 @@ class Clock:
 
 def bare(case: Case) -> float:
     """Train by hand, with nothing that can be left out."""
-    config, clock, data = case.config, Clock(case), case.data
+    config, clock, data = case.config, Clock(case.config), case.data
     dtype = choose_precision(config.precision, DEVICE)
     model = case.network().to(DEVICE)
     if config.compile:
@@ -156,7 +156,7 @@ def lightning(case: Case) -> float:
         def on_train_batch_end(self, outputs: dict[str, Tensor], *_: object) -> None:
             clock.tick(self.global_step, outputs["loss"])
 
-    clock = Clock(case)
+    clock = Clock(case.config)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = lightning.Trainer(
         accelerator=DEVICE.type,
@@ -176,7 +176,7 @@ def accelerate(case: Case) -> float:
     """Train by a loop of Accelerate, as its guide has it, but for the loader: it takes none that reads whole batches."""
     from accelerate import Accelerator
 
-    clock, accelerator = Clock(case), Accelerator(cpu=DEVICE.type == "cpu")
+    clock, accelerator = Clock(case.config), Accelerator(cpu=DEVICE.type == "cpu")
     model = case.network()
     optimizer = case.optimizer(model)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, case.schedule(optimizer))

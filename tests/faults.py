@@ -14,19 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.installed import rendered_again
 from tests.table import ROOT
 
 
 class Fault(NamedTuple):
     """What a file has, what replaces it, and which test must fail.
 
-    The file is one of the package, and the test one of the project; or it is the doctor, whose tests are the template's.
+    The file is one of the package, and the test one of the project, as the answer to `data` makes it; or it is the doctor,
+    whose tests are the template's.
     """
 
     file: str
     old: str
     new: str
     test: str
+    data: str = "digits"
 
 
 TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
@@ -36,6 +39,7 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_loader.py",
     "runtime/test_dist.py",
 )
+DATA, MODEL = "test_data.py", "test_model.py"
 DOCTOR, SITUATIONS = "tools/doctor.py", "tests/test_doctor.py"
 WRONG, RIGHT = f"{SITUATIONS}::test_what_is_wrong_is_found", f"{SITUATIONS}::test_nothing_is_wrong"
 FAULTS = [
@@ -180,6 +184,189 @@ FAULTS = [
         "reshape(-1, 1, 8, 8) / 16",
         "reshape(-1, 1, 8, 8)",
         "test_data.py::test_the_digits_are_images_and_labels",
+    ),
+    # Text
+    Fault(
+        "data.py",
+        "stride = 1 if text.length <= OVERLAPPING else context",
+        "stride = 1",
+        f"{DATA}::test_samples_are_windows_of_the_text",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "range(0, validation - context, stride)",
+        "range(0, validation, stride)",
+        f"{DATA}::test_no_token_is_in_two_sets",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "range(validation, test - context, context)",
+        "range(validation, test, context)",
+        f"{DATA}::test_no_token_is_in_two_sets",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "min(text.length // 20, HELD_OUT)",
+        "text.length // 20",
+        f"{DATA}::test_of_a_long_text_no_more_is_held_out_than_an_evaluation_takes",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "if held_out <= context:",
+        "if held_out < context:",
+        f"{DATA}::test_what_is_not_a_text_is_refused",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "windows.max()) >= self",
+        "windows.max()) > self",
+        f"{DATA}::test_a_token_beyond_the_vocabulary_is_refused",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        " if file.stat().st_size]",
+        "]",
+        f"{DATA}::test_a_folder_is_its_files_one_after_the_other",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "sorted(path.rglob",
+        "sorted(path.glob",
+        f"{DATA}::test_a_folder_is_its_files_one_after_the_other",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "[:length])",
+        "[: length + 1])",
+        f"{DATA}::test_a_folder_is_its_files_one_after_the_other",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "if file.stat().st_size % np.dtype(dtype).itemsize:",
+        "if False:",
+        f"{DATA}::test_what_is_not_a_text_is_refused",
+        "text",
+    ),
+    Fault(
+        "data.py",
+        "max(tokens) >= config.vocabulary",
+        "max(tokens) > config.vocabulary",
+        f"{DATA}::test_a_prompt_becomes_tokens_and_tokens_become_text",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "is_causal=x.shape[1] > 1",
+        "is_causal=False",
+        f"{MODEL}::test_a_later_token_changes_nothing_before_it",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "rotations(before, before + tokens.shape[1],",
+        "rotations(0, tokens.shape[1],",
+        f"{MODEL}::test_a_cache_changes_no_logits",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "a * sine + b * cosine",
+        "a * cosine + b * sine",
+        f"{MODEL}::test_rotations_depend_on_the_distance_alone",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "        q, k = rotate(q, rotation), rotate(k, rotation)\n",
+        "",
+        f"{MODEL}::test_order_counts",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        " / (2 * depth) ** 0.5 if adds else 0.02",
+        "",
+        f"{MODEL}::test_what_is_added_to_the_residual_stream_begins_small",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "self.embed.weight).to(x.dtype)",
+        "self.embed.weight)",
+        f"{MODEL}::test_logits_are_in_full_precision",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        '"weight_decay": 0.0',
+        '"weight_decay": config.weight_decay',
+        f"{MODEL}::test_matrices_decay_alone",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        "batch[:, 1:].flatten()",
+        "batch[:, :-1].flatten()",
+        f"{MODEL}::test_the_loss_is_that_of_each_next_token",
+        "text",
+    ),
+    Fault(
+        "model.py",
+        '= "min"',
+        '= "max"',
+        f"{TRAIN}::test_the_best_is_evaluated",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        "tokens[-max(1, model.context // 2) :]",
+        "tokens[-model.context :]",
+        f"{MODEL}::test_what_follows_is_what_is_likeliest",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        "if seen + len(new) > model.context:",
+        "if False:",
+        f"{MODEL}::test_what_follows_is_what_is_likeliest",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        "manual_seed(config.seed)",
+        "manual_seed(0)",
+        f"{MODEL}::test_what_is_drawn_follows_from_the_seed_and_the_temperature",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        " / config.temperature",
+        "",
+        f"{MODEL}::test_tokens_are_drawn_as_often_as_they_are_likely",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        "if config.top_k:",
+        "if False:",
+        f"{MODEL}::test_tokens_are_drawn_as_often_as_they_are_likely",
+        "text",
+    ),
+    Fault(
+        "generate.py",
+        "letters.decode(decode(token, settings))",
+        'decode(token, settings).decode(errors="replace")',
+        f"{MODEL}::test_text_is_generated_from_the_best_checkpoint",
+        "text",
     ),
     # The command line
     Fault(
@@ -846,14 +1033,20 @@ FAULTS = [
 ]
 
 
-def notices(project: Path, fault: Fault | None, tests: list[str], of_template: bool = False) -> bool:
-    """Return whether a test fails in a copy of the project, or of the template, that has this fault."""
+def notices(project: Path, source: Path, fault: Fault | None, tests: list[str]) -> bool:
+    """Return whether a test fails in a copy of a project, or of the template, that has this fault.
+
+    Args:
+        project: Where the environment is.
+        source: What is copied.
+    """
+    of_template = source == ROOT
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         for folder in ("docs", "includes", "template", "tests") if of_template else ("src", "tests"):
-            shutil.copytree((ROOT if of_template else project) / folder, copy / folder)
+            shutil.copytree(source / folder, copy / folder)
         for file in ("copier.yml", "builds.yml", "pyproject.toml") if of_template else ("pyproject.toml",):
-            shutil.copy((ROOT if of_template else project) / file, copy)
+            shutil.copy(source / file, copy)
         if fault:
             path = copy / (f"template/{fault.file}.jinja" if of_template else f"src/demo/{fault.file}")
             text = path.read_text(encoding="utf-8")
@@ -885,12 +1078,17 @@ def notices(project: Path, fault: Fault | None, tests: list[str], of_template: b
 def main() -> int:
     project, words = Path(sys.argv[1]).resolve(), sys.argv[2:]
     faults = [fault for fault in FAULTS if not words or any(word in " ".join(fault) for word in words)]
-    for of_template in (False, True):  # without a fault, all pass
-        if tests := sorted({fault.test for fault in faults if (fault.file == DOCTOR) == of_template}):
-            notices(project, None, tests, of_template)
     survivors = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        noticed = pool.map(lambda fault: notices(project, fault, [fault.test], fault.file == DOCTOR), faults)
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+        text = rendered_again(project, Path(name) / "demo", data="text")
+
+        def source(fault: Fault) -> Path:
+            return ROOT if fault.file == DOCTOR else text if fault.data == "text" else project
+
+        for place in (project, text, ROOT):  # without a fault, all pass
+            if tests := sorted({fault.test for fault in faults if source(fault) == place}):
+                notices(project, place, None, tests)
+        noticed = pool.map(lambda fault: notices(project, source(fault), fault, [fault.test]), faults)
         for fault, seen in zip(faults, noticed, strict=True):
             survivors += not seen
             print(

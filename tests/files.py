@@ -48,6 +48,8 @@ def parse(path: Path, text: str) -> None:
 
 def assert_tidy(path: Path, text: str) -> None:
     """Check what no formatter is asked about: line endings, blanks at the end of lines, blank lines."""
+    if path.name == "shakespeare.txt.gz":
+        return  # to be learned as it is
     assert "\r" not in text, path
     assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{path}: blanks at the end of a line"
     assert "\n\n\n" not in text or path.suffix == ".py" or path.name == "LICENSE", f"{path}: two blank lines"

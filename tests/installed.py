@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tests.project import Project
+
 PROJECT = Path(os.environ.get("PROJECT", ".")).resolve()
 
 # Compares the weights in two checkpoints
@@ -14,3 +16,9 @@ one, two = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:
 assert one.keys() == two.keys()
 assert all(torch.equal(one[name], two[name]) for name in one)
 """
+
+
+def rendered_again(project: Path, folder: Path, **answers: object) -> Path:
+    """Render a project once more, with other answers, and return where it is."""
+    kept = {name: answer for name, answer in Project(project).answers.items() if not name.startswith("_")}
+    return Project.render(folder, **kept | answers).path

@@ -239,7 +239,7 @@ def test_the_default_answers_need_pypi_alone(render: Callable[..., Project]) -> 
 
 
 @pytest.mark.parametrize("release", [NEWEST, list(RELEASES)[-1]])
-@pytest.mark.parametrize("data", ["digits", "cifar10"])
+@pytest.mark.parametrize("data", ["digits", "text", "cifar10"])
 def test_no_project_takes_the_name_of_a_package_that_it_locks(
     release: str, data: str, render: Callable[..., Project]
 ) -> None:

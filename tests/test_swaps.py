@@ -1,5 +1,7 @@
 """Other tasks in an installed project: each in tests/swaps changes data.py, model.py and the fields of config.py alone.
 
+The text is the template's own, by the answer data=text.
+
 `nox -s train` renders and installs the project that PROJECT names.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +20,8 @@ from typing import Any
 import pytest
 
 from tests.history import replace
-from tests.installed import PROJECT, SAME_WEIGHTS
+from tests.installed import PROJECT, SAME_WEIGHTS, rendered_again
+from tests.project import without_uv
 from tests.table import ROOT
 from tests.waiting import wait_for
 
@@ -38,6 +42,7 @@ TASKS: dict[str, tuple[list[str], str, float]] = {
     "sequences": (["--lr", "0.02", "--batch-size", "32"], "token_accuracy", 0.5),
     "frozen": (["--lr", "0.02", "--batch-size", "40"], "error", 0.05),
     "tokens": (["--lr", "0.01", "--batch-size", "64"], "loss", 2.0),
+    "text": (["--batch-size", "32", "--context=32", "--width=32", "--depth=2"], "loss", 2.9),
 }
 STEPS = 150
 
@@ -94,10 +99,14 @@ def swap(package: Path, name: str) -> None:
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     """The project, with this task in the place of its own."""
     folder = tmp_path_factory.mktemp(request.param)
+    own = request.param == "text"
+    source = rendered_again(PROJECT, tmp_path_factory.mktemp("rendered"), data="text") if own else PROJECT
     for name in ("src", "tests"):
-        shutil.copytree(PROJECT / name, folder / name)
-    shutil.copy(PROJECT / "pyproject.toml", folder)
-    swap(folder / "src" / "demo", request.param)
+        shutil.copytree(source / name, folder / name)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(source / name, folder)
+    if not own:
+        swap(folder / "src" / "demo", request.param)
     (folder / "exactly.py").write_text(EXACTLY)
     # Each token is the one before it plus one, now and then another
     tokens = bytes(byte for n in range(20_000) for byte in ((n + n // 97) % 64, 0))
@@ -165,3 +174,28 @@ def test_it_is_evaluated_exported_and_tuned(task: Task) -> None:
     if task.name == "frozen":
         options += ["--classes=3", "--init-partly", "--out=another head"]
         assert "left out: head.weight" in task.run("exactly.py", "train", *task.options, *options)
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("task", ["text"], indirect=True)
+def test_text_is_generated(task: Task) -> None:
+    generate = ["-m", "demo", "generate", "--checkpoint=calm", "--device=cpu", "--prompt=ROMEO:", "--length=100"]
+    text = task.run(*generate)
+    assert text.startswith("ROMEO:")
+    assert 90 < len(text) <= 107
+    assert len(set(text.split())) > 10
+    assert task.run(*generate) == text
+    assert task.run(*generate, "--seed=1") != text
+
+
+@pytest.mark.parametrize("task", ["text"], indirect=True)
+def test_the_tokens_of_the_readme_are_learned(task: Task) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", (task.folder / "README.md").read_text(), re.DOTALL)
+    (task.folder / "tokenize_text.py").write_text(script)
+    (task.folder / "my.txt").write_text("".join(f"{a} + {b} = {a + b}\n" for a in range(200) for b in range(200)))
+    packages = ["--no-project", f"--python={PROJECT / '.venv/bin/python'}", "--with=tokenizers", "--with=numpy"]
+    subprocess.run(["uv", "run", *packages, "tokenize_text.py"], cwd=task.folder, env=without_uv(), check=True)
+    learn = ["-m", "demo", "train", "--out=numbers", "--text=my.bin", "--vocabulary=4096", "--steps=2", "--device=cpu"]
+    assert "test set, with the weights of step 2: loss " in task.run(*learn)
+    generate = ["-m", "demo", "generate", "--checkpoint=numbers", "--device=cpu", "--prompt=12 99", "--length=3"]
+    assert re.fullmatch(r"12 99( \d+){3}\n", task.run(*generate))

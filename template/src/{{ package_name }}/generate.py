@@ -1,0 +1,74 @@
+"""Text from a trained model, printed as it comes."""
+
+from __future__ import annotations
+
+import math
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from .config import GenerateConfig, TrainConfig
+from .data import decode, encode
+from .model import Net, build_model
+from .runtime import checkpoint
+from .runtime.device import autocast, choose_device, choose_precision
+from .runtime.state import restored
+from .runtime.weights import load_weights
+
+
+def generate(config: GenerateConfig) -> None:
+    """Print a prompt, and how the model of a checkpoint continues it."""
+    device, _ = choose_device(config.device)
+    saved = checkpoint.load_best(config.checkpoint)
+    settings: TrainConfig = restored(TrainConfig, saved["settings"])
+    tokens = encode(config.prompt, settings)
+    model = build_model(settings)
+    load_weights(model, saved["model"], f"the checkpoint of step {saved['step']}")
+    dtype = choose_precision(settings.precision, device)
+    following = continuation(model.to(device).eval(), tokens, dtype, config)
+    print(config.prompt, end="", flush=True)
+    letters = getincrementaldecoder("utf-8")(errors="replace")  # a letter may take several bytes
+    for token in islice(following, config.length):
+        print(letters.decode(decode(token, settings)), end="", flush=True)
+    print(letters.decode(b"", final=True))
+
+
+@torch.inference_mode()
+def continuation(
+    model: Net, prompt: list[int], dtype: torch.dtype, config: GenerateConfig
+) -> Iterator[int]:
+    """Yield the tokens that follow on these, without end.
+
+    The model sees as many as its context holds. When that is full, it reads the newer half again,
+    as the beginning of a sample: that costs two computations a token, and not one for each token
+    of the context.
+    """
+    device = next(model.parameters()).device
+    random = torch.Generator().manual_seed(config.seed)
+    tokens = list(prompt)
+    cache: dict[nn.Module, Tensor] = {}
+    seen, new = 0, tokens[-model.context :]
+    while True:
+        if seen + len(new) > model.context:
+            cache, seen, new = {}, 0, tokens[-max(1, model.context // 2) :]
+        with autocast(device, dtype):
+            logits = model(torch.tensor([new], device=device), cache)[0, -1]
+        token = draw(logits, random, config)
+        tokens.append(token)
+        seen, new = seen + len(new), [token]
+        yield token
+
+
+def draw(logits: Tensor, random: torch.Generator, config: GenerateConfig) -> int:
+    """Return a token that is drawn by its logits, on the CPU: the same on every device."""
+    if not config.temperature:
+        return int(logits.argmax())
+    logits = logits.cpu().double()  # MPS has no such numbers
+    if config.top_k:
+        least = logits.topk(min(config.top_k, len(logits))).values[-1]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    probabilities = ((logits - logits.max()) / config.temperature).softmax(0)
+    return int(probabilities.multinomial(1, generator=random))
