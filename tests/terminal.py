@@ -30,7 +30,8 @@ class Terminal:
         """Draw what the program writes until it pauses, and tell whether it still runs."""
         try:
             while True:
-                self.stream.feed(bytes(self.child.read_nonblocking(1 << 16, seconds)))
+                written: bytes = self.child.read_nonblocking(1 << 16, seconds)
+                self.stream.feed(written)
         except pexpect.TIMEOUT:
             return True
         except pexpect.EOF:
