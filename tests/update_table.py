@@ -377,10 +377,10 @@ def add_torchcodec(text: str, version: str, row: dict[str, Any]) -> str:
 def main() -> None:
     """Print the differences, write them into builds.yml, and print what is open."""
     differences, reached = live.differences()
-    print(*differences, sep="\n")
     text = update(FILE.read_text(encoding="utf-8"), pypi.PYPI, TABLE["index"] if reached else None)
     FILE.write_text(text, encoding="utf-8", newline="\n")
-    print(*open_facts(text), sep="\n")
+    for line in (*differences, *open_facts(text)):
+        print(line)
 
 
 if __name__ == "__main__":
