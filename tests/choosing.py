@@ -50,6 +50,21 @@ def ask(choose: Choose) -> dict[str, Any]:
     return taken
 
 
+def answers_to(**answers: Any) -> dict[str, Any]:
+    """Return all answers that there are after these and the defaults, without a project.
+
+    Raises:
+        ValueError: An answer was refused.
+    """
+    unwritten = mock.patch.object(copier._main.Worker, "_render_template")
+    data = {"project_name": "demo", **answers}
+    with quick.renders(), unwritten:
+        worker = copier.run_copy(
+            str(template()), "demo", data, defaults=True, quiet=True, pretend=True, settings=copier.Settings()
+        )
+    return dict(worker.answers.combined)
+
+
 def values(answers: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the questions and values of a set of answers. Of several values, each counts; of none, `none`."""
     return [

@@ -27,15 +27,14 @@ import pytest
 from tests.history import commit, copied, git, released, replace
 from tests.project import SYSTEMS, Project, without_uv
 from tests.supported import everywhere
-from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, home, on_pypi
+from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, companions, loads, on_pypi, pythons
 from tests.test_rendered import code_lines
 from tests.waiting import foreground, wait_for
 
 # What the processes of a healthy machine answer: a workstation with an H100, and the default project installed
-DRIVER = {"cuda": "13.2", "gpus": [["9.0", "NVIDIA H100"]], "problem": ""}
+DRIVER = {"cuda": "13.2", "gpus": [["9.0", "NVIDIA H100"]]}
 KERNELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
-DEVICES = {"devices": [{"name": "cuda:0", "problem": "", "used": 0.1}], "warnings": []}
-UV = {"--version": "uv 0.13.9\n", "lock": "", "sync": '{"sync": {"changes": []}}'}
+UV = {"--version": "uv 0.13.9\n", "sync": '{"sync": {"changes": []}}'}
 Finding = tuple[str, str, list[str]]
 
 
@@ -68,7 +67,7 @@ def record(
     files: dict[str, str] | None = None,
     environ: dict[str, str] | None = None,
     packages: dict[str, str] | None = None,
-    version_py: str = "__version__ = '2.15.0+cu132'\ncuda: Optional[str] = '13.2'",
+    build: str = "cu132",
     uv: dict[str, str] | None = None,
     disk: dict[str, int] | None = None,
     compiler: str | None = "/usr/bin/g++",
@@ -80,40 +79,51 @@ def record(
         machine: System, machine and version of macOS.
         files: Files of the system, such as `proc/version`, and what they hold.
         packages: Installed packages and their versions.
+        build: The backend of the installed torch.
         uv: What commands of uv print; what begins with `error: ` is why one fails.
         probes: What a probe finds that is not as on a healthy machine, or its problem.
     """
     doctor = load(project_of(**(answers or {})))
-    system, site = folder / "system", folder / "site-packages"
+    system = folder / "system"
     (system / "dev/shm").mkdir(parents=True)
     for name, text in (files or {}).items():
         (system / name).parent.mkdir(parents=True, exist_ok=True)
         (system / name).write_text(text)
-    for name, version in ({"torch": "2.15.0"} if packages is None else packages).items():
-        (site / f"{name}-{version}.dist-info").mkdir(parents=True)
-    (site / "torch").mkdir(parents=True, exist_ok=True)
-    (site / "torch" / "version.py").write_text(version_py)
     monkeypatch.setattr(doctor.Here, "system", system)
     here = doctor.Here(doctor.Machine(*machine[:2], macos=machine[2]), folder)
     here.environ, here.environment, here.uv = environ or {}, folder, "uv"
-    (folder / "pyvenv.cfg").touch()
     healthy: dict[str, dict[str, Any]] = {
         "driver": DRIVER,
-        "python": {"version": "3.11.7", "machine": machine[1], "headers": True, "packages": str(site)},
-        "torch": {"file": str(site / "torch/__init__.py"), "kernels": KERNELS, "warnings": []},
-        "devices": DEVICES,
+        "python": {
+            "version": "3.11.7",
+            "machine": machine[1],
+            "headers": True,
+            "packages": "/site-packages",
+            "installed": {"torch": "2.15.0"} if packages is None else packages,
+            "build": build,
+        },
+        "torch": {
+            "file": "/site-packages/torch/__init__.py",
+            "kernels": KERNELS,
+            "devices": {"cuda:0": ""},
+            "warnings": [],
+        },
     }
 
     def probe(name: str, *arguments: str) -> tuple[dict[str, Any], str]:
         name = "_".join([name, *arguments])
         answer = probes.get(name, {})
-        return ({}, answer) if isinstance(answer, str) else ({"said": "", **healthy.get(name, {}), **answer}, "")
+        return ({}, answer) if isinstance(answer, str) else ({**healthy.get(name, {}), **answer}, "")
 
     def ask(command: str, *arguments: str) -> tuple[str, str]:
-        answer = ({**UV, **(uv or {})})[arguments[0]] if command == "uv" else str(probes.get(command, ""))
+        assert command == "uv"
+        known = {**UV, **(uv or {})}
+        answer = known.get(
+            f"sync --group {arguments[4]}" if arguments[3:4] == ("--group",) else "", known[arguments[0]]
+        )
         return ("", answer[7:]) if answer.startswith("error: ") else (answer, "")
 
-    here.probe, here.ask, here.start = probe, ask, lambda *_: None
+    here.probe, here.ask = probe, ask
     sizes = SimpleNamespace(**{"total": 1 << 40, "free": 1 << 40, **(disk or {})})
     fakes = SimpleNamespace(which=lambda _: compiler, disk_usage=lambda _: sizes)
     monkeypatch.setattr(doctor, "shutil", fakes)
@@ -129,21 +139,20 @@ def examine(folder: Path, monkeypatch: pytest.MonkeyPatch, **situation: Any) -> 
 
 
 NO_DRIVER: dict[str, Any] = {"driver": {"cuda": "", "gpus": []}}
-CPU: dict[str, Any] = {"version_py": "__version__ = '2.15.0+cpu'", "packages": {"torch": "2.15.0+cpu"}}
+CPU: dict[str, Any] = {"build": "cpu", "packages": {"torch": "2.15.0+cpu"}, "torch": {"kernels": [], "devices": {}}}
 CPU_PROJECT = {**CPU, "answers": {"backend": "cpu"}}
 SEVERAL = {"other_backends": "cpu"}
-MAC = {"machine": ("darwin", "arm64", "15.1"), **NO_DRIVER, "version_py": "__version__ = '2.15.0'"}
-MPS = {"devices": [{"name": "mps", "problem": "", "used": 0.0}], "warnings": []}
+MAC = {"machine": ("darwin", "arm64", "15.1"), **NO_DRIVER, "build": "cpu", "torch": {"devices": {"mps": ""}}}
 ROCM: dict[str, Any] = {
     "answers": {"torch": "2.14", "backend": "rocm7.2"},
-    "version_py": "__version__ = '2.14.0+rocm7.2'\nhip: Optional[str] = '7.2.53211'",
+    "build": "rocm7.2",
     "packages": {"torch": "2.14.0+rocm7.2"},
     "torch": {"kernels": ["gfx942", "gfx1100"]},
     **NO_DRIVER,
 }
 XPU: dict[str, Any] = {
     "answers": {"torch": "2.14", "backend": "xpu"},
-    "version_py": "__version__ = '2.14.0+xpu'",
+    "build": "xpu",
     "packages": {"torch": "2.14.0+xpu"},
     "torch": {"kernels": []},
     **NO_DRIVER,
@@ -157,7 +166,7 @@ WSL = {"proc/version": "Linux version 6.6.87.2-microsoft-standard-WSL2"}
 
 HEALTHY: dict[str, dict[str, Any]] = {
     "an H100, the default project": {},
-    "a Mac": {**MAC, "devices": MPS},
+    "a Mac": MAC,
     "a runner without a GPU, a CPU project": {**CPU_PROJECT, **NO_DRIVER},
     "the second of two backends, without a GPU": {**CPU, "answers": SEVERAL, **NO_DRIVER},
     "one visible GPU of two": {
@@ -168,6 +177,9 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "a variable, but no GPU": {**CPU_PROJECT, **NO_DRIVER, "environ": {"CUDA_VISIBLE_DEVICES": "0"}},
     "a UUID as the visible GPU": {"environ": {"CUDA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"}},
     "two numbers of threads": {"environ": {"OMP_NUM_THREADS": "4,2"}},
+    "a number of threads that is none": {"environ": {"OMP_NUM_THREADS": "abc"}},
+    "no thread": {"environ": {"OMP_NUM_THREADS": "0"}},
+    "a compiler of another name": {"environ": {"CXX": "/opt/gcc/bin/g++"}},
     "a quota as large as the machine": {"files": {"sys/fs/cgroup/cpu.max": "800000 100000"}},
     "no quota": {"files": {"sys/fs/cgroup/cpu.max": "max 100000"}},
     "an Ada GPU, kernels of Ampere": {"driver": {"gpus": [["8.9", "NVIDIA RTX 4090"]]}},
@@ -187,30 +199,23 @@ HEALTHY: dict[str, dict[str, Any]] = {
         **NO_DRIVER,
         "files": {KFD: "gfx_target_version 100306\n"},
     },
-    "a driver without a GPU, a CPU project": {**CPU_PROJECT, "driver": {"gpus": [], "problem": "error 100"}},
+    "a driver without a GPU, a CPU project": {**CPU_PROJECT, "driver": "error 100"},
     "an old GPU, a new one, and a variable": {
         "driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]},
         "environ": {"CUDA_VISIBLE_DEVICES": "1"},
     },
-    "a compiler with a blank": {"environ": {"CXX": " "}},
     "an Intel GPU in Windows": {
         "answers": {"torch": "2.13", "backend": "xpu", "platforms": "windows-x86_64"},
         "machine": ("win32", "AMD64", ""),
-        "version_py": "__version__ = '2.13.0+xpu'",
+        "build": "xpu",
         "packages": {"torch": "2.13.0+xpu"},
         **NO_DRIVER,
     },
-    "a package that warns of nothing": {"devices": {**DEVICES, "warnings": [""]}},
-    "an edit of pyproject.toml": {"uv": {"sync": '{"sync": {"changes": [{"name": "demo"}, {"name": "demo"}]}}'}},
     "what uv 0.7 prints": {"uv": {"sync": ""}},
     "what an older uv says": {"uv": {"sync": '{"sync": {"packages": []}}'}},
     "an RX 7900": {**ROCM, "files": {**NODES, **GFX1100}},
     "an Intel GPU": {**XPU, "files": NODES},
     "ROCm in WSL": {**ROCM, "files": WSL},
-    "a lock that uv cannot check is not stale without uv": {
-        "files": DOCKER,
-        "uv": {"--version": "error: No such file or directory", "lock": "error: needs to be updated"},
-    },
 }
 
 
@@ -220,20 +225,32 @@ def test_nothing_is_wrong(situation: dict[str, Any], tmp_path: Path, monkeypatch
     assert [finding for finding in findings if finding[0] != "ok"] == []
 
 
+STALE_LOCK = {"sync": "error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided."}
 WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     # Systems
     "an Intel Mac": ({**MAC, "machine": ("darwin", "x86_64", "13.7")}, "error", "Intel Mac", ["another machine"]),
     "Rosetta": (
-        {**MAC, "machine": ("darwin", "x86_64", "15.1"), "sysctl": "1\n", "devices": MPS},
+        {**MAC, "python": {"machine": "x86_64"}},
         "error",
         "its Python is for x86_64, but this machine is arm64",
         ["uv sync --python cpython-3.11-macos-aarch64-none"],
     ),
     "an old macOS": (
-        {**MAC, "machine": ("darwin", "arm64", "13.7"), "devices": MPS},
+        {**MAC, "machine": ("darwin", "arm64", "13.7")},
         "error",
         r"torch 2.15 needs macOS 14.0, not 13.7",
         ["--data torch=2.11", "uv sync"],
+    ),
+    "an old macOS, and ROCm": (
+        {
+            **ROCM,
+            "answers": {"torch": "2.10", "backend": "rocm7.0"},
+            "machine": ("darwin", "arm64", "13.7"),
+            "build": "cpu",
+        },
+        "error",
+        r"torch 2.10 needs macOS 14.0, not 13.7",
+        [f"{UPDATE} --data backend=rocm7.2 --data torch=2.11", "uv sync"],
     ),
     "Windows on Arm": (
         {"machine": ("win32", "ARM64", ""), **NO_DRIVER},
@@ -267,55 +284,54 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["curl -LsSf https://astral.sh/uv/install.sh | sh"],
     ),
     "no lock": (
-        {"uv": {"lock": "error: Unable to find lockfile at `uv.lock`, but `--check` was provided."}},
+        {"uv": {"sync": "error: Unable to find lockfile at `uv.lock`, but `--locked` was provided."}},
         "warning",
-        "there is no uv.lock",
-        ["uv lock"],
+        "uv sync --locked: Unable to find lockfile",
+        ["uv sync"],
     ),
     "a stale lock": (
-        {"uv": {"lock": "error: The lockfile at `uv.lock` needs to be updated, but `--check` was provided."}},
+        {"uv": STALE_LOCK},
         "error",
-        "uv.lock does not match pyproject.toml",
-        ["uv lock"],
+        "The lockfile at `uv.lock` needs to be updated",
+        ["uv sync"],
     ),
     "a stale lock without a network": (
-        {"uv": {"lock": "error: No solution found when resolving dependencies for split (…)"}},
+        {"uv": {"sync": "error: No solution found when resolving dependencies for split (…)"}},
         "error",
-        "uv.lock does not match pyproject.toml",
-        ["uv lock"],
+        "No solution found",
+        ["uv sync"],
     ),
     "conflict markers": (
-        {"uv": {"lock": "error: Failed to parse: `pyproject.toml`"}},
+        {"uv": {"sync": "error: Failed to parse: `pyproject.toml`"}},
         "error",
         "Failed to parse: `pyproject.toml`",
-        ["uv lock --check, which says where"],
+        ["uv sync"],
     ),
     # The environment
-    "no environment": ({"python": "No such file or directory"}, "error", "No such file", ["uv sync"]),
+    "an environment that is something else": ({"python": "No such file"}, "error", "No such file", ["uv sync"]),
     "a Python that does not start": (
         {"python": "it crashed: Segmentation fault"},
         "error",
         "Segmentation",
         ["uv sync"],
     ),
-    "no torch": ({"packages": {}}, "error", "torch is not installed", ["uv sync"]),
-    "the CPU build instead of CUDA": (CPU, "error", "this project installs torch 2.15, the cu132 build", ["uv sync"]),
-    "CUDA instead of the CPU build": (
-        {"answers": {"backend": "cpu"}, **NO_DRIVER},
+    "no torch": ({"packages": {}, "build": ""}, "error", "torch is not installed", ["uv sync"]),
+    "the CPU build instead of CUDA": (
+        {**CPU, "uv": STALE_LOCK},
         "error",
-        "the cu132 build, but this project installs torch 2.15, the cpu build",
+        r"torch 2.15.0\+cpu, the cpu build, is not the one that this project installs",
         ["uv sync"],
     ),
-    "a torch of conda, which names no build": (
-        {"answers": {"backend": "cpu"}, "version_py": "__version__ = '2.15.0'\ncuda: Optional[str] = '12.6'"},
+    "CUDA instead of the CPU build": (
+        {"answers": {"backend": "cpu"}, **NO_DRIVER, "uv": STALE_LOCK},
         "error",
-        "the cu126 build, but this project installs torch 2.15, the cpu build",
+        "torch 2.15.0, the cu132 build, is not the one that this project installs",
         ["uv sync"],
     ),
     "another torch than in the lock": (
         {"uv": {"sync": '{"sync": {"changes": [{"name": "torch"}]}}'}},
         "error",
-        "torch 2.15.0, the cu132 build, is not the one in uv.lock",
+        "torch 2.15.0, the cu132 build, is not the one that this project installs",
         ["uv sync"],
     ),
     "packages not as in the lock": (
@@ -323,7 +339,10 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             "answers": SEVERAL,
             **CPU,
             **NO_DRIVER,
-            "uv": {"sync": json.dumps({"sync": {"changes": [{"name": f"p{n}"} for n in range(9)]}})},
+            "uv": {
+                "sync": '{"sync": {"changes": [{"name": "torch"}]}}',
+                "sync --group cpu": json.dumps({"sync": {"changes": [{"name": f"p{n}"} for n in range(9)]}}),
+            },
         },
         "warning",
         "not as in uv.lock: p0, p1, p2, p3, …",
@@ -331,32 +350,26 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     ),
     "a lock that cannot be installed here": (
         {"uv": {"sync": "error: Distribution `x==1` can't be installed because it has no wheel for this platform"}},
-        "warning",
-        "uv sync would fail: Distribution `x==1` can't be installed",
+        "error",
+        "Distribution `x==1` can't be installed",
         ["uv sync"],
     ),
     "uv of another age": (
         {"uv": {"sync": "error: unexpected argument '--output-format' found"}},
         "warning",
-        "uv sync would fail: unexpected argument",
+        "uv sync --locked: unexpected argument",
         ["uv sync"],
     ),
     "a uv that is slow": (
-        {"uv": {"lock": "error: no answer within 8 s"}},
+        {"uv": {"sync": "error: no answer within 8 s"}},
         "warning",
-        "uv lock --check: no answer within 8 s",
-        ["uv lock"],
+        "uv sync --locked: no answer within 8 s",
+        ["uv sync"],
     ),
     "a Python that must be downloaded": (
-        {"uv": {"lock": "error: No interpreter found for Python 3.11 in managed installations"}},
+        {"uv": {"sync": "error: No interpreter found for Python 3.11 in managed installations"}},
         "warning",
         "No interpreter found",
-        ["uv python install 3.11"],
-    ),
-    "a Python that is too old": (
-        {"python": {"version": "3.9.18"}},
-        "error",
-        "its Python is 3.9.18, but the project needs 3.11 or newer, older than 3.16",
         ["uv sync"],
     ),
     "another torch, and no uv": (
@@ -366,7 +379,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             "uv": {"--version": "error: No such file or directory"},
         },
         "error",
-        "torch 2.14.0, the cu132 build, but this project is for torch 2.15",
+        "torch 2.14.0, the cu132 build, is not the one that this project installs",
         ["uv sync"],
     ),
     # Drivers and GPUs
@@ -392,7 +405,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["apptainer exec --nv"],
     ),
     "a driver that was updated": (
-        {"driver": {"gpus": [], "problem": "error 803"}},
+        {"driver": "error 803"},
         "error",
         "the NVIDIA driver does not work: error 803",
         ["sudo reboot"],
@@ -402,7 +415,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "an old driver, an old GPU": (
         {"driver": {"cuda": "12.2", "gpus": [["8.0", "NVIDIA A100"]]}},
         "error",
-        r"NVIDIA A100 \(8.0\) does not work with the cu132 build: it needs driver 580 or newer",
+        r"there is a GPU, NVIDIA A100 \(8.0\), but this is the cu132 build: it needs driver 580 or newer",
         [
             "install driver 580 or newer: https://www.nvidia.com/drivers",
             f"or: {UPDATE} --data backend=cu126 --data torch=2.14",
@@ -438,25 +451,22 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["train with --device cpu"],
     ),
     "an old GPU and a new one": (
-        {"driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]}},
-        "warning",
-        "NVIDIA GTX 1080 .* does not work",
-        ['export CUDA_VISIBLE_DEVICES="1"'],
+        {
+            "driver": {"gpus": [["6.1", "NVIDIA GTX 1080"], ["9.0", "NVIDIA H100"]]},
+            "torch": {"devices": {"cuda:0": "", "cuda:1": "no kernel image", "cuda:2": ""}},
+        },
+        "error",
+        "cuda:1 does not compute: no kernel image",
+        ['export CUDA_VISIBLE_DEVICES="0,2"'],
     ),
     "a driver that does not work, a CPU project": (
-        {**CPU_PROJECT, "driver": {"gpus": [], "problem": "error 803"}},
+        {**CPU_PROJECT, "driver": "error 803"},
         "warning",
         "the NVIDIA driver does not work: error 803",
         ["sudo reboot"],
     ),
-    "libraries of another driver": (
-        {"driver": {"gpus": [], "problem": "error 804"}},
-        "error",
-        "error 804",
-        ["unset LD_LIBRARY_PATH"],
-    ),
     "a driver without a GPU": (
-        {"driver": {"gpus": [], "problem": "error 100"}},
+        {"driver": "error 100"},
         "warning",
         "there is no NVIDIA driver with a GPU",
         ["install driver 580"],
@@ -470,8 +480,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "what is left of a torch": (
         {"torch": {"file": None, "kernels": []}},
         "warning",
-        "torch is imported from a folder that is not a package",
-        ["remove or rename it"],
+        "torch is imported from None, not from the environment",
+        ["unset PYTHONPATH"],
     ),
     "the CPU build of a CPU project, and a driver": (
         CPU_PROJECT,
@@ -523,16 +533,16 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["unset HSA_OVERRIDE_GFX_VERSION"],
     ),
     "a GPU that torch does not find": (
-        {"devices": {"devices": []}},
+        {"torch": {"devices": {}}},
         "error",
-        "torch finds no GPU, but the driver does",
+        "torch finds no GPU, but the driver does$",
         ["nvidia-smi"],
     ),
     **{
         f"GPUs hidden by {value!r}": (
-            {"environ": {"CUDA_VISIBLE_DEVICES": value}, "devices": {"devices": []}},
+            {"environ": {"CUDA_VISIBLE_DEVICES": value, "HIP_VISIBLE_DEVICES": "0"}, "torch": {"devices": {}}},
             "warning",
-            f"torch finds no GPU: CUDA_VISIBLE_DEVICES={value} hides them",
+            f"torch finds no GPU, but the driver does, and CUDA_VISIBLE_DEVICES is {value!r}$",
             ["unset CUDA_VISIBLE_DEVICES"],
         )
         for value in ("", "-1", "1", "5,6", "NoDevFiles", "GPU-deadbeef", "MIG-x", "²")
@@ -542,10 +552,10 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             **ROCM,
             "files": {**NODES, **GFX1100},
             "environ": {"ROCR_VISIBLE_DEVICES": ""},
-            "devices": {"devices": []},
+            "torch": {"kernels": ["gfx1100"], "devices": {}},
         },
         "warning",
-        "torch finds no GPU: ROCR_VISIBLE_DEVICES= hides them",
+        "torch finds no GPU, but the driver does, and ROCR_VISIBLE_DEVICES is ''",
         ["unset ROCR_VISIBLE_DEVICES"],
     ),
     # torch and what depends on it
@@ -562,35 +572,24 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["uv run tools/doctor.py --limit 600"],
     ),
     "torch warns": (
-        {
-            "devices": {
-                "devices": [],
-                "warnings": ["CUDA initialization: The NVIDIA driver on your system is too old\n…"],
-            }
-        },
+        {"torch": {"warnings": ["CUDA initialization: The NVIDIA driver on your system is too old"]}},
         "warning",
         "torch warns: CUDA initialization: The NVIDIA driver on your system is too old$",
         ["uv run --no-sync python -m torch.utils.collect_env"],
     ),
-    "a device whose start hangs": (
-        {"devices": "no answer within 60 s"},
-        "error",
-        "torch cannot use its devices: no answer",
-        ["nvidia-smi"],
-    ),
     "a device that gives other results": (
-        {"devices": {"devices": [{"name": "cuda:0", "problem": "it gives different results", "used": 0.0}]}},
+        {"torch": {"devices": {"cuda:0": "it gives different results"}}},
         "error",
         "cuda:0 does not compute: it gives different results",
         ["nvidia-smi"],
     ),
-    "memory that another process has": (
-        {"devices": {"devices": [{"name": "cuda:0", "problem": "", "used": 0.8}]}},
-        "warning",
-        "80% of the memory of cuda:0 is in use",
+    "the one visible GPU of two does not compute": (
+        {"torch": {"devices": {"cuda:0": "", "cuda:1": "no"}}, "environ": {"CUDA_VISIBLE_DEVICES": "2,3"}},
+        "error",
+        "cuda:1 does not compute: no",
         ["nvidia-smi"],
     ),
-    "no MPS": ({**MAC, "devices": {"devices": []}}, "warning", "torch cannot use MPS", ["use the Mac itself"]),
+    "no MPS": ({**MAC, "torch": {"devices": {}}}, "warning", "torch cannot use MPS", ["use the Mac itself"]),
     "torchvision of PyPI with a CPU torch": (
         {
             **CPU_PROJECT,
@@ -623,20 +622,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "torchaudio 2.11.0 does not load",
         ["--data backend=cu130 --data 'companions=[torchaudio]'", "uv sync"],
     ),
-    "extensions that do not load": (
-        {
-            "packages": {"torch": "2.15.0", "xformers": "0.0.35"},
-            "import_xformers": {"said": "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions."},
-        },
-        "warning",
-        "xformers 0.0.35 says: .*can't load",
-        ["uv pip install --upgrade xformers", "uv pip uninstall xformers"],
-    ),
     "flash-attn of another torch": (
-        {"packages": {"torch": "2.15.0", "flash_attn": "2.8.3"}, "import_flash-attn": "ImportError: undefined symbol"},
+        {"packages": {"torch": "2.15.0", "flash-attn": "2.8.3"}, "import_flash-attn": "ImportError: undefined symbol"},
         "error",
         "flash-attn 2.8.3 does not load: ImportError: undefined symbol",
-        ["uv pip install --upgrade flash-attn", "uv pip uninstall flash-attn"],
+        ["uv pip install --upgrade flash-attn"],
     ),
     "a package whose import hangs": (
         {"packages": {"torch": "2.15.0", "vllm": "0.33.0"}, "import_vllm": "no answer within 60 s"},
@@ -644,16 +634,10 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "vllm 0.33.0 does not load: no answer within 60 s",
         ["uv run tools/doctor.py --limit 600"],
     ),
-    "packages with a wrong torch": (
-        {**CPU, "packages": {"torch": "2.15.0+cpu", "torchvision": "0.29.2", "torchaudio": "2.11.0"}},
-        "warning",
-        "torchvision, torchaudio: not checked without the right torch",
-        ["uv sync"],
-    ),
     "two companions that were not answered": (
         {
             "answers": {"torch": "2.14", "backend": "cu130"},
-            "version_py": "__version__ = '2.14.0+cu130'",
+            "build": "cu130",
             "packages": {"torch": "2.14.0", "torchvision": "0.29.0", "torchaudio": "2.11.0"},
             "import_torchvision": "RuntimeError: operator torchvision::nms does not exist",
             "import_torchaudio": "OSError: Could not load this library",
@@ -684,47 +668,29 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "--compile needs",
         ["stage base of the Dockerfile"],
     ),
-    "a number of threads that is none": (
-        {"environ": {"OMP_NUM_THREADS": "abc"}},
-        "warning",
-        "OMP_NUM_THREADS is 'abc', not a number of threads",
-        ["unset OMP_NUM_THREADS"],
-    ),
     "a quota": (
         {"files": {"sys/fs/cgroup/cpu.max": "150000 100000"}},
         "warning",
-        "torch starts 8 threads, but may use 1.5 CPUs",
+        "torch starts 8 threads on 1.5 CPUs",
         ["export OMP_NUM_THREADS=1"],
     ),
     "more threads than CPUs": (
         {"environ": {"OMP_NUM_THREADS": "16"}},
         "warning",
-        "torch starts 16 threads, but may use 8 CPUs",
+        "torch starts 16 threads on 8 CPUs",
         ["export OMP_NUM_THREADS=8"],
-    ),
-    "no thread": (
-        {"environ": {"OMP_NUM_THREADS": "0"}},
-        "warning",
-        "OMP_NUM_THREADS is '0', not a number of threads",
-        ["unset OMP_NUM_THREADS"],
     ),
     "a quota of Docker": (
         {"files": {"sys/fs/cgroup/cpu.max": "150000 100000", **DOCKER}},
         "warning",
-        "torch starts 8 threads, but may use 1.5 CPUs",
+        "torch starts 8 threads on 1.5 CPUs",
         ["docker run --env OMP_NUM_THREADS=1"],
     ),
     "a quota of the first version of control groups": (
         {"files": {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}},
         "warning",
-        "torch starts 8 threads, but may use 2 CPUs",
+        "torch starts 8 threads on 2 CPUs",
         ["export OMP_NUM_THREADS=2"],
-    ),
-    "a quota of the control group above": (
-        {"files": {"proc/self/cgroup": "0::/user.slice/job\n", "sys/fs/cgroup/user.slice/cpu.max": "400000 100000"}},
-        "warning",
-        "may use 4 CPUs",
-        ["export OMP_NUM_THREADS=4"],
     ),
 }
 
@@ -763,15 +729,14 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path, monkeypa
     here.out = Path("/proc/runs")
     (found,) = [finding for finding in doctor.check_surroundings(here) if finding[0] == "error"]
     assert found[1].startswith("nothing can be written to /proc: ")
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_get_default_tempdir", fail)
-    assert [finding[1] for finding in doctor.check_surroundings(here) if finding[0] == "error"][1:] == [
-        "nothing can be written to the folder for temporary files: no usable temporary directory"
-    ]
+    assert found[2] == "choose another folder with --out"
 
 
-def fail() -> None:
-    raise FileNotFoundError(2, "no usable temporary directory")
+def test_packages_are_not_imported_without_the_right_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"torch": "2.15.0", "torchvision": "0.29.2"}
+    texts = [text for _, text, _ in examine(tmp_path, monkeypatch, packages=found, torch="ImportError: x")]
+    assert "torch does not load: ImportError: x" in texts
+    assert "torchvision 0.29.2 loads" not in texts
 
 
 def test_a_package_that_updates_know_by_another_name_is_an_error(
@@ -803,25 +768,22 @@ def test_a_companion_that_the_user_added_becomes_an_answer(
     doctor, here = record(tmp_path / "record", monkeypatch, packages={"torch": "2.14.1", "torchvision": "0.29.1"})
     monkeypatch.setattr(doctor, "ROOT", demo.path)
     monkeypatch.setattr(doctor, "ANSWERS", load(demo.path).ANSWERS)
-    here.torch, here.installed, here.is_right = {"file": "torch"}, {"torchvision": "0.29.1"}, True
+    monkeypatch.setattr(doctor, "ANSWERED", ["cpu"])
+    here.python, here.has_torch = {"installed": {"torchvision": "0.29.1"}}, True
     here.probe = lambda *_: ({}, "RuntimeError: operator torchvision::nms does not exist")
     ((_, _, *fix),) = doctor.check_packages(here)
     assert fix == [
         "uv remove torchvision",
+        "git commit --all --message 'Before the update'",
         f"{UPDATE} --data 'companions=[torchvision]'",
         "uv sync",
     ]
     for name in ("user.name=tests", "user.email=tests@example.org"):
         git(demo.path, "config", *name.split("="))
-    here.ask = lambda *command: (git(demo.path, *command[1:]), "")
     demo.uv("remove", "torchvision", "--frozen")
-    for command in [*doctor.before_update(here), fix[1]]:
-        tool, *arguments = shlex.split(command)
-        if tool == "git":
-            git(demo.path, *arguments)
-        else:
-            copier = [str(Path(sys.executable).with_name("copier")), *arguments[1:]]
-            subprocess.run(copier, cwd=demo.path, check=True, capture_output=True)
+    git(demo.path, *shlex.split(fix[1])[1:])
+    copier = [str(Path(sys.executable).with_name("copier")), *shlex.split(fix[2])[2:]]
+    subprocess.run(copier, cwd=demo.path, check=True, capture_output=True)
     demo.resolve_with(replica)
     demo.lock()
     found = demo.locked("cpu", "linux-x86_64")
@@ -854,9 +816,8 @@ GPUS = {
     ("system", "gpus", "driver", "torch", "backend"),
     [
         ("linux-x86_64", ["H100"], "13.2", "2.15", "cu132"),
-        ("linux-x86_64", ["H100"], "580.95.05", "2.15", "cu132"),
         ("linux-x86_64", ["H100"], "", "2.15", "cu132"),
-        ("linux-x86_64", ["H100"], "550.54.15", "2.14", "cu126"),
+        ("linux-x86_64", ["H100"], "12.4", "2.14", "cu126"),
         ("linux-x86_64", ["RTX 5090"], "12.8", "2.11", "cu128"),
         ("linux-x86_64", ["GTX 1080"], "13.0", "2.14", "cu126"),
         ("linux-x86_64", ["V100"], "13.0", "2.14", "cu126"),
@@ -940,6 +901,7 @@ PROJECTS: list[dict[str, str]] = [
     {"platforms": "macos-arm64"},
     {"torch": "2.15", "python": "3.14"},
     {"torch": "2.11", "companions": "torchaudio", "backend": "cu130"},
+    {"torch": "2.14", "companions": "torchcodec", "backend": "cu126"},
     {
         "torch": "2.6",
         "python": "3.9",
@@ -961,13 +923,13 @@ def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str
     known: dict[str, ModuleType] = {}
     for platform, card, driver in product(PLATFORMS, cards, levels):
         machine = machine_of(doctor, platform, [card] if card else [], driver)
-        commands = doctor.other_build(machine) if card else doctor.other_answers(machine)
+        commands = doctor.commands(machine)
         if not commands:
-            assert not card or not doctor.advise([machine], doctor.ANSWERS)["computing"]
+            assert not doctor.advise([machine], doctor.ANSWERS)["computing"]
             continue
         if commands[0].startswith("uv sync"):
             (backend,) = commands[0].split()[5:] or [doctor.ANSWERS["backend"]]
-            assert backend in doctor.usable(machine, doctor.ANSWERS["torch"])
+            assert doctor.served(machine, backend, doctor.ANSWERS["torch"])
             continue
         data = dict(word.split("=", 1) for word in shlex.split(commands[0])[5:] if word != "--data")
         changed = {name: text.strip("[]").split(",") if text[0] == "[" else text for name, text in data.items()}
@@ -977,12 +939,10 @@ def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str
             known[commands[0]] = load(new.path)
         after = known[commands[0]]
         assert platform in after.ANSWERS["platforms"]
-        if card:
-            assert after.other_build(machine) == ["uv sync"]
-            build = after.ANSWERS["backend"]
-            assert build in after.usable(machine, after.ANSWERS["torch"])
+        if doctor.advise([machine], doctor.ANSWERS)["computing"]:
+            assert after.commands(machine)[0].startswith("uv sync")
         else:
-            assert after.other_answers(machine) == []
+            assert after.commands(machine) == []
 
 
 @pytest.mark.parametrize("release", list(RELEASES))
@@ -991,7 +951,12 @@ def test_the_table_is_that_of_the_builds(release: str) -> None:
     found = doctor.RELEASES[release]
     assert found["python"] == everywhere(release)
     assert found["macos"] == entry["macos"]
-    assert found["torchaudio"] == home(release, "torchaudio")
+    for package in ("torchaudio", "torchcodec"):
+        assert (package in found) == (package in companions(release))
+        for platform in PLATFORMS if package in found else []:
+            beside = [name for name in builds(release, platform) if loads(release, name, platform, package)]
+            assert sorted(found[package][platform]) == sorted(beside)
+            assert set(found[package]["python"]) <= set(pythons(release, platform, package))
     for platform in PLATFORMS:
         assert sorted(found[platform]) == sorted(builds(release, platform))
         assert found[platform][0] == on_pypi(release, platform)
@@ -1000,7 +965,7 @@ def test_the_table_is_that_of_the_builds(release: str) -> None:
             machine = machine_of(doctor, platform, [])
             assert doctor.documented(machine, build, release) == own.get(platform.split("-")[1], [])
             oldest = BACKENDS[build].get("driver", {}).get(platform.split("-")[0])
-            assert oldest is None or doctor.floor(machine, build) == oldest
+            assert oldest is None or doctor.oldest_driver(machine, build) == oldest
 
 
 def test_the_answers_are_those_of_the_project() -> None:
@@ -1017,12 +982,8 @@ def test_the_answers_are_those_of_the_project() -> None:
 
 def ask(limit: float, *command: str) -> tuple[str, str]:
     doctor = load(project_of())
-    here = doctor.Here(doctor.Machine(), ROOT)
-    try:
-        found: tuple[str, str] = here.ask(*command, limit=limit)
-        return found
-    finally:
-        here.close()
+    found: tuple[str, str] = doctor.Here(doctor.Machine(), ROOT).ask(*command, limit=limit)
+    return found
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
@@ -1031,13 +992,14 @@ def ask(limit: float, *command: str) -> tuple[str, str]:
     [
         (["sh", "-c", "echo found"], ("found\n", "")),
         (["sh", "-c", "echo 'error: why' >&2; echo hint >&2; exit 2"], ("", "why")),
-        (["sh", "-c", "echo Traceback >&2; echo 'ValueError: no' >&2; exit 1"], ("", "ValueError: no")),
+        (["sh", "-c", "echo 'warning: x' >&2; echo 'error: why' >&2; exit 2"], ("", "why")),
+        (["sh", "-c", "head -c 1000000 /dev/zero >&2; echo found"], ("found\n", "")),
         (["sh", "-c", "exit 3"], ("", "exit code 3")),
         (["sh", "-c", "kill -SEGV $$"], ("", "it crashed: Segmentation fault")),
         (["sh", "-c", r"printf '\377'"], ("\ufffd", "")),
         (["sh", "-c", "sleep 60 & echo found"], ("found\n", "")),
+        (["sh", "-c", "setsid sleep 20 & echo found"], ("found\n", "")),
         (["sh", "-c", "echo 'error: https://user:pa/ss@host is wrong' >&2; exit 2"], ("", "https://@host is wrong")),
-        (["sh", "-c", r"printf 'Traceback\nImportError: libfoo\n\nSee it\n' >&2; exit 1"], ("", "ImportError: libfoo")),
         (
             ["sh", "-c", r"printf 'pyenv: uv: command not found\n\nNote: See\n' >&2; exit 127"],
             ("", "pyenv: uv: command not found"),
@@ -1061,26 +1023,84 @@ def test_a_process_that_hangs_ends_with_what_it_started(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such shell")
-def test_processes_that_run_at_once_share_a_limit() -> None:
-    doctor, started = load(project_of()), time.monotonic()
-    here = doctor.Here(doctor.Machine(), ROOT)
-    commands = [("sleep", "60"), ("sleep", "61"), ("sleep", "62")]
-    for command in commands:
-        here.start(*command)
-    assert [here.ask(*command, limit=1)[1] for command in commands] == ["no answer within 1 s"] * 3
-    here.close()
-    assert time.monotonic() - started < 2.5
-
-
-def test_what_a_process_prints_beside_its_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment_of(folder: Path, **modules: str) -> tuple[ModuleType, Any]:
+    """Return the doctor, looking into an environment that has these modules."""
     doctor = load(project_of())
-    here = doctor.Here(doctor.Machine(), ROOT)
-    printed = f'loading...\n{doctor.MARK}{{"file": "x"}}\n{{"event": "bye"}}\n{{"oops'
-    monkeypatch.setattr(here, "ask", lambda *_, limit: (printed, ""))
-    assert here.probe("torch") == ({"file": "x"}, "")
-    monkeypatch.setattr(here, "ask", lambda *_, limit: ("bye\n", ""))
-    assert here.probe("torch") == ({}, "it printed nothing")
+    here = doctor.Here(doctor.Machine(), ROOT, limit=2)
+    here.environment = folder
+    python = folder / doctor.PYTHON
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    return doctor, here
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: the Python is a script for sh")
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("print('loading...', flush=True); import atexit; atexit.register(print, 'bye')", ""),
+        ("raise ImportError('libfoo\\n\\nSee it')", "ImportError: libfoo"),
+        ("import sys; sys.exit()", "it printed nothing"),
+        ("import os; os.abort()", "it crashed: Aborted"),
+        ("import time; time.sleep(60)", "no answer within 2 s"),
+    ],
+)
+def test_an_import_may_print_fail_crash_or_hang(code: str, problem: str, tmp_path: Path) -> None:
+    _, here = environment_of(tmp_path, flash_attn=code)
+    assert here.probe("import", "flash-attn")[1] == problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: the Python is a script for sh")
+def test_imports_run_at_once_and_share_a_limit(tmp_path: Path) -> None:
+    hangs = "import time; time.sleep(60)"
+    doctor, here = environment_of(tmp_path, torchvision=hangs, torchao=hangs, vllm="")
+    here.python, here.has_torch = {"installed": dict.fromkeys(("torchvision", "torchao", "vllm"), "1.0")}, True
+    started = time.monotonic()
+    levels = [finding[0] for finding in doctor.check_packages(here)]
+    assert levels == ["error", "error", "ok"]
+    assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    ("version", "build"),
+    [
+        ("__version__ = '2.15.0+cu132'\ncuda: Optional[str] = '13.2'\nhip: Optional[str] = None", "cu132"),
+        ("__version__ = '2.14.0+rocm7.2'\ncuda: Optional[str] = None\nhip: Optional[str] = '7.2.53211'", "rocm7.2"),
+        ("__version__ = '2.14.0+xpu'", "xpu"),
+        ("__version__ = '2.14.0+cpu'", "cpu"),
+        ("__version__ = '2.15.0'\ncuda: Optional[str] = None", "cpu"),
+        ("__version__ = '2.15.0'\ncuda: Optional[str] = '12.6'", "cu126"),  # of conda
+        ("__version__ = '2.9.0a0+50eac811a6.nv25.09'\ncuda: Optional[str] = '13.0'", "cu130"),  # of NVIDIA
+    ],
+)
+def test_an_environment_is_described_from_its_files(
+    version: str, build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor = load(project_of())
+    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert doctor.probe_python()["build"] == ""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/version.py").write_text(f"from typing import Optional\n{version}\n")
+    for name in ("torch-2.15.0", "flash_attn-2.8.3", "~orch-2.14.0"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    found = doctor.probe_python()
+    assert found["build"] == build
+    assert found["installed"] == {"torch": "2.15.0", "flash-attn": "2.8.3"}
+    assert found["headers"] is False
+
+
+def test_rosetta_claims_an_intel_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = load(project_of())
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(doctor.platform, "version", lambda: "Darwin Kernel Version 22.6: xnu-8796~4/RELEASE_X86_64")
+    assert doctor.Machine("darwin").platform == ""
+    monkeypatch.setattr(
+        doctor.platform, "version", lambda: "Darwin Kernel Version 22.6: xnu-8796~4/RELEASE_ARM64_T8103"
+    )
+    assert doctor.Machine("darwin").platform == "macos-arm64"
 
 
 def test_the_environment_is_the_one_of_uv(tmp_path: Path) -> None:
@@ -1127,13 +1147,13 @@ def test_the_command_prints_groups_and_a_summary() -> None:
 
 def test_json_has_a_schema_and_no_secrets() -> None:
     schema = json.loads((ROOT / "docs" / "doctor.schema.json").read_text())
-    done = run(project_of(), "--json", SECRET="hidden-0815", OMP_NUM_THREADS="abc")
+    done = run(project_of(), "--json", SECRET="hidden-0815", OMP_NUM_THREADS="100000")
     found = json.loads(done.stdout)
     jsonschema.validate(found, schema)
     assert found["schema"] == 1
     assert done.returncode == (found["count"]["error"] > 0)
     assert "hidden-0815" not in done.stdout
-    assert any("OMP_NUM_THREADS is 'abc'" in finding["text"] for finding in found["findings"])
+    assert any("torch starts 100000 threads" in finding["text"] for finding in found["findings"])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "environ": {}}, schema)
 
@@ -1158,28 +1178,17 @@ def test_odd_variables_do_no_harm(environ: dict[str, str]) -> None:
         assert f"the environment {project_of()}/.venv: there is none" in done.stdout
 
 
-@pytest.mark.parametrize("limit", ["nan", "0", "-1", "inf", "soon"])
+@pytest.mark.parametrize("limit", ["nan", "inf", "soon"])
 def test_a_limit_that_is_none_is_refused(limit: str) -> None:
     done = run(project_of(), f"--limit={limit}")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(f"argument --limit: invalid seconds value: '{limit}'")
+    assert done.stderr.splitlines()[-1].endswith(f"argument --limit: invalid int value: '{limit}'")
 
 
 def test_a_file_in_place_of_the_folder_of_runs_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     done = run(project_of(), f"--out={tmp_path / 'runs'}")
     assert f"error    nothing can be written to {tmp_path / 'runs'}: Not a directory" in done.stdout
-
-
-def test_all_is_committed_before_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    doctor, here = record(tmp_path, monkeypatch)
-    answers = {"a change": ("?? uv.lock\n", ""), "none": ("", ""), "no repository": ("", "fatal: not a git repository")}
-    found = {}
-    for name, answer in answers.items():
-        here.ask = lambda *_, answer=answer: answer
-        found[name] = doctor.before_update(here)
-    commit = ["git add --all", "git commit --message 'Before the update'"]
-    assert found == {"a change": commit, "none": [], "no repository": ["git init", *commit]}
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
@@ -1229,7 +1238,7 @@ def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such signals")
 def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> None:
-    (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nsleep 60\n")
+    (tmp_path / "uv").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 600\n")
     (tmp_path / "uv").chmod(0o755)
     environ = {**os.environ, "UV": str(tmp_path / "uv")}
     command = [sys.executable, str(project_of() / "tools" / "doctor.py")]
@@ -1248,7 +1257,7 @@ def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> Non
         running.send_signal(number)
         _, errors = running.communicate(timeout=20)
         assert (running.returncode, errors) == (128 + number, "")
-        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()))
+        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()), seconds=20)
     shell = f"{shlex.join(command)} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
@@ -1273,22 +1282,22 @@ def test_the_readme_shows_what_the_doctor_says(
     project = project_of(**answers)
     platform = load(project).ANSWERS["platforms"][0]
     mac = platform == "macos-arm64"
-    devices = MPS if mac else {"devices": []}
+    torch = {"devices": {"mps": ""} if mac else {}}
     machine = (*SYSTEMS[platform], "15.1" if mac else "")
-    doctor, here = record(tmp_path, monkeypatch, answers, machine=machine, devices=devices, **NO_DRIVER)
-    here.installed = {"torch": doctor.ANSWERS["torch"] + ".0"}
+    doctor, here = record(tmp_path, monkeypatch, answers, machine=machine, torch=torch, **NO_DRIVER)
+    here.python = {"build": here.build, "packages": "/site-packages"}
     monkeypatch.setattr(doctor, "GROUPS", {"GPUs and torch": doctor.check_gpus})
     doctor.examine(here, as_json=False)
     shown = capsys.readouterr().out.split("errors: ")[0]
     assert f"```\n{shown}```\n" in (project / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_doctor_is_short() -> None:
+def test_the_doctor_is_short(tmp_path: Path) -> None:
     """Its table aside, which is data."""
-    path = project_of() / "tools" / "doctor.py"
-    text = path.read_text(encoding="utf-8")
-    table = text[text.index("# fmt: off") : text.index("# fmt: on")]
-    assert code_lines(path) - table.count("\n") <= 720
+    text = (project_of() / "tools" / "doctor.py").read_text(encoding="utf-8")
+    code = tmp_path / "code.py"
+    code.write_text(text[: text.index("# fmt: off")] + text[text.index("# fmt: on") :], encoding="utf-8")
+    assert code_lines(code) <= 590
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
@@ -1311,14 +1320,15 @@ def test_the_page_of_the_doctor_is_true() -> None:
 
 
 def test_a_package_is_replaced_by_how_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named in pyproject.toml, brought in by another package, or installed by hand; with a broken companion too."""
+    """Named in pyproject.toml, brought in by another package, or installed by hand."""
     doctor, here = record(tmp_path, monkeypatch)
     shutil.copytree(doctor.ROOT, tmp_path / "demo")
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "demo")
     replace(tmp_path / "demo/pyproject.toml", '"tqdm>=4.66"', '"xformers", "tqdm>=4.66"')
     (tmp_path / "demo/uv.lock").write_text('[[package]]\nname = "xformers"\n\n[[package]]\nname = "torchao"\n')
-    for broken in ([], ["torchvision"]):
-        found = {name: doctor.for_package(here, name, broken) for name in ("xformers", "torchao", "vllm")}
-        assert found["xformers"][0] == "uv lock --upgrade-package xformers"
-        assert found["torchao"][:2] == ["uv lock --upgrade-package torchao", "uv sync --reinstall-package torchao"]
-        assert found["vllm"][0] == "uv pip install --upgrade vllm"
+    found = {name: doctor.for_package(here, name) for name in ("xformers", "torchao", "vllm")}
+    assert found == {
+        "xformers": ["uv lock --upgrade-package xformers", "uv sync --reinstall-package xformers"],
+        "torchao": ["uv lock --upgrade-package torchao", "uv sync --reinstall-package torchao"],
+        "vllm": ["uv pip install --upgrade vllm"],
+    }

@@ -109,7 +109,8 @@ def test_nothing_is_wrong_with_the_installation() -> None:
 def test_the_cpu_build_beside_a_driver(driver: dict[str, str]) -> None:
     found = examine(**driver, CUDA_VISIBLE_DEVICES="")
     ((level, text, fix),) = wrong(found)
-    assert (level, text) == ("warning", "there is a GPU, NVIDIA stand-in (9.0), but this is the cpu build")
+    assert level == "warning"
+    assert text == "there is a GPU, NVIDIA stand-in (9.0), but this is the cpu build: it is not for nvidia GPUs"
     assert "--data backend=cu" in fix[-2]
     assert found["machine"]["gpus"] == [{"vendor": "nvidia", "target": "9.0", "name": "NVIDIA stand-in"}]
     assert found["machine"]["cuda"] == "13.2"
@@ -200,20 +201,20 @@ def run_in_project() -> Callable[[str], str]:
 
 
 def test_a_device_that_computes_otherwise_is_seen(run_in_project: Callable[[str], str]) -> None:
-    healthy = "print(doctor.try_device(torch, 'cpu')['problem'])"
+    healthy = "print(doctor.try_device(torch, 'cpu'))"
     assert run_in_project(healthy) == ""
     broken = """
 real, factors = torch.autograd.grad, iter((1.0, 1.1))
 torch.autograd.grad = lambda *given: tuple(next(factors) * one for one in real(*given))
 """
     assert run_in_project(broken + healthy) == "it gives different results from the CPU"
-    assert "CUDA" in run_in_project("print(doctor.try_device(torch, 'cuda:0')['problem'])")
+    assert "CUDA" in run_in_project("print(doctor.try_device(torch, 'cuda:0'))")
 
 
 def test_warnings_of_torch_are_passed_on(run_in_project: Callable[[str], str]) -> None:
     code = """
 import json, warnings
-torch.cuda.device_count = lambda: warnings.warn("the driver is too old") or 0
-print(json.dumps(doctor.probe_devices()["warnings"]))
+torch.cuda.device_count = lambda: warnings.warn("the driver is too old\\nupdate it") or 0
+print(json.dumps(doctor.probe_torch()["warnings"]))
 """
     assert run_in_project(code) == '["the driver is too old"]'

@@ -234,7 +234,7 @@ def test_the_doctor_examines_a_container(cpu: Project, docker: Docker) -> None:
     texts = [finding["text"] for finding in found["findings"]]
     assert any(re.search("^linux .* in docker, ", text) for text in texts)
     assert any(text.startswith("/opt/venv, Python ") for text in texts)
-    assert any("threads, but may use 0.5 CPUs" in text for text in texts)
+    assert any("threads on 0.5 CPUs" in text for text in texts)
     assert not any("/dev/shm" in text or "written" in text for text in texts)
     options = ["--rm", "--read-only", "--tmpfs", "/dev/shm:size=64m", "--entrypoint", "python"]
     done = docker.run("run", *options, image, "tools/doctor.py")

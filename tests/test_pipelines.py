@@ -141,6 +141,83 @@ def test_gitlab_runs_on_a_platform_of_the_project(
     assert load(render(ci="gitlab", platforms=platforms), ".gitlab-ci.yml")["check"].get("tags") == tags
 
 
+@pytest.mark.parametrize("platforms", [["linux-x86_64"], ["linux-aarch64"], list(PLATFORMS)], ids=" ".join)
+def test_an_image_is_pushed_for_a_tag_alone(platforms: list[str], render: Callable[..., Project]) -> None:
+    """No pull request builds 3 GB, and nothing is pushed that nobody asked for."""
+    project = render(platforms=platforms)
+    for path in project.path.glob(".github/workflows/*.yml"):
+        text = path.read_text()
+        workflow = yaml.load(text, yaml.BaseLoader)
+        pushes = "push=true" in text or "imagetools" in text or "packages: write" in text
+        assert pushes == (path.name == "image.yml")
+        if pushes:
+            assert workflow["on"] == {"push": {"tags": ["v*"]}}
+        else:
+            assert "docker" not in text
+        for job in workflow["jobs"].values():
+            assert 0 < int(job["timeout-minutes"]) <= 60
+    ci = yaml.load((project.path / ".github/workflows/ci.yml").read_text(), yaml.BaseLoader)
+    assert ci["concurrency"]["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
+    assert_gitlab_pushes_for_a_tag(Project.render(project.path / "gitlab", platforms=platforms, ci="gitlab"))
+
+
+def assert_gitlab_pushes_for_a_tag(project: Project) -> None:
+    jobs = load(project, ".gitlab-ci.yml")
+    reserved = {"image", "services", "stages", "before_script", "after_script", "variables", "cache", "include"}
+    assert not reserved & set(jobs), "names that GitLab keeps for itself"
+    pushing = {name for name, job in jobs.items() if "push=true" in str(job) or "imagetools" in str(job)}
+    assert pushing
+    for name in (*pushing, *(name for name, job in jobs.items() if job.get("extends") in pushing)):
+        assert jobs[jobs[name].get("extends", name)]["rules"] == [{"if": "$CI_COMMIT_TAG =~ /^v/"}]
+    assert jobs["check"]["timeout"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: the steps run in bash, on Linux")
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+@pytest.mark.parametrize(
+    ("platforms", "pushed"),
+    [
+        (["linux-x86_64"], ["v1.0.0"]),
+        (["linux-x86_64", "linux-aarch64"], ["v1.0.0-x86_64", "v1.0.0-aarch64", "v1.0.0"]),
+    ],
+    ids=["one", "two"],
+)
+def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
+    ci: str, platforms: list[str], pushed: list[str], render: Callable[..., Project]
+) -> None:
+    project = render(ci=ci, platforms=platforms)
+    programs = project.path / "bin"
+    programs.mkdir()
+    for name, script in {"docker": 'echo "$@" >> "$PUSHED"', "uname": 'echo "$MACHINE"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    output = project.path / "pushed.txt"
+    shared = {"PUSHED": str(output), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TOKEN": "t"}
+    shared |= {"GITHUB_REPOSITORY": "Org/Demo", "GITHUB_REF_NAME": "v1.0.0", "GITHUB_ACTOR": "a", "GITHUB_SHA": "0"}
+    shared |= {"CI_REGISTRY_IMAGE": "ghcr.io/org/demo", "CI_COMMIT_TAG": "v1.0.0", "CI_COMMIT_SHA": "0"}
+    shared |= {"CI_REGISTRY": "r", "CI_REGISTRY_USER": "u", "CI_REGISTRY_PASSWORD": "p"}
+
+    def run(commands: list[str], machine: str) -> None:
+        env = os.environ | shared | {"MACHINE": machine}
+        subprocess.run(["bash", "-eu", "-c", "\n".join(commands)], cwd=project.path, env=env, check=True)
+
+    if ci == "github":
+        jobs = load(project, ".github/workflows/image.yml")["jobs"]
+        scripts = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+        build, join = scripts["image"], scripts.get("manifest")
+    else:
+        jobs = load(project, ".gitlab-ci.yml")
+        build, join = jobs["docker"]["script"], jobs["manifest"]["script"] if "manifest" in jobs else None
+    for platform in platforms:
+        run(build, platform.removeprefix("linux-"))
+    if join:
+        run(join, "x86_64")
+    text = output.read_text()
+    assert re.findall(r"name=ghcr\.io/org/demo:(\S+?),push=true|--tag ghcr\.io/org/demo:(\S+)", text) == [
+        (tag, "") if "-" in tag or len(platforms) == 1 else ("", tag) for tag in pushed
+    ]
+
+
 ANSWERS = [{}, EVERYTHING, {"torch": "2.14", "backend": "xpu", "companions": ["torchvision"]}]
 
 

@@ -17,6 +17,7 @@ import yaml
 from tests.history import append, commit, copied, git, released, released_twice, replace, update
 from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, ROOT, backends
+from tests.terminal import Terminal
 from tests.test_questions import questions
 from tests.test_rendered import ANSWERS
 
@@ -237,24 +238,37 @@ OUTLIVED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a backend": (
         {"torch": "2.14", "python": "3.11"},
         {"torch": "2.15"},
-        "torch 2.15 has no cu130 build .*; take torch 2.14, or cu132, cpu",
+        "'torch': choose torch 2.14 or backend cu132; 2.15 lacks cu130",
     ),
     "another backend": (
         {"torch": "2.14", "python": "3.11", "backend": "cu132", "other_backends": ["cpu", "rocm7.2"]},
         {"torch": "2.15"},
-        "'other_backends': torch 2.15 has no rocm7.2 build .*; take torch 2.14, or ",
+        "'other_backends': choose torch 2.14 or drop rocm7.2; 2.15 lacks rocm7.2",
     ),
-    "a Python": ({"torch": "2.14"}, {"torch": "2.15"}, "no wheels for Python 3.10 .* take Python 3.11 to 3.15"),
+    "a Python": (
+        {"torch": "2.14", "backend": "cu132"},
+        {"torch": "2.15"},
+        "'python': choose Python 3.11 to 3.15 or torch 2.14; 2.15 has no wheels for 3.10",
+    ),
     "a companion": (
         {"torch": "2.14", "companions": ["torchaudio"]},
         {"backend": "cu132"},
-        "torchaudio 2.11.0 has no build for cu132; take cu130",
+        "'companions': choose backend cu130 or drop torchaudio; it lacks cu132",
     ),
-    "a feature": ({"torch": "2.14"}, {"platforms": ["macos-arm64"], "backend": "cpu"}, "docker runs on Linux"),
+    "a feature": (
+        {"torch": "2.14"},
+        {"platforms": ["macos-arm64"], "backend": "cpu"},
+        "'features': add the platform linux-x86_64; docker runs on Linux",
+    ),
     "a tracker": (
         {"torch": "2.8", "python": "3.10", "tracker": "mlflow"},
         {"python": "3.9"},
-        "mlflow needs Python 3.10; take that",
+        "'tracker': choose Python 3.10; mlflow needs it",
+    ),
+    "a platform": (
+        {"torch": "2.12", "backend": "rocm7.1"},
+        {"platforms": ["macos-arm64"]},
+        "'backend': choose cpu; no release has rocm7.1 for macos-arm64",
     ),
 }
 
@@ -273,7 +287,7 @@ def test_every_question_that_may_refuse_an_answer_keeps_it() -> None:
     """Copier takes the default in the place of an answer that it refuses, and says nothing."""
     for name, question in questions().items():
         if question.get("when") is not False and ("choices" in question or "validator" in question):
-            assert f"recorded('{name}', " in question["default"], name
+            assert f"kept.{name} | default(" in question["default"], name
 
 
 def test_what_the_template_itself_retires_is_refused(tmp_path: Path) -> None:
@@ -347,17 +361,102 @@ def locked(project: Project) -> dict[str, set[str]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
-def test_who_is_asked_sees_the_answer_so_far_and_why_it_is_gone(source: Path, tmp_path: Path) -> None:
-    import pexpect
-
+def test_who_is_asked_sees_why_the_answer_so_far_is_gone(source: Path, tmp_path: Path) -> None:
     demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
     command = ["-m", "copier", "update", "--vcs-ref=:current:", "--skip-answered", "--data=torch=2.15"]
-    terminal = pexpect.spawn(sys.executable, command, cwd=str(demo), dimensions=(50, 250), timeout=60, encoding="utf-8")
-    terminal.expect_exact(questions()["backend"]["help"][:30])
-    terminal.expect_exact("your answer so far (torch 2.15 has no rocm7.2 build for")
-    terminal.send("\r")
-    terminal.expect("is updated")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
+    terminal = Terminal(sys.executable, *command, cwd=demo)
+    terminal.wait_for("Backend. `nvidia-smi`")
+    terminal.wait_for("rocm7.2 (choose torch 2.14; 2.15 lacks rocm7.2)")
+    terminal.press("enter")
+    terminal.wait_for("is updated")
+    assert terminal.exit_code() == 0
     assert Project(demo).answers["backend"] == "cu132"
+
+
+# The packages that depend on torch and are used most, and other ones that people add on the first days
+ADDED = [
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "deepspeed",
+    "diffusers",
+    "einops",
+    "fairscale",
+    "kornia",
+    "lightning",
+    "mteb",
+    "nnunetv2",
+    "open-clip-torch",
+    "peft",
+    "pytorch-lightning",
+    "pytorch-metric-learning",
+    "segmentation-models-pytorch",
+    "sentence-transformers",
+    "timm",
+    "torch-geometric",
+    "torchao",
+    "torchdata",
+    "torchmetrics",
+    "torchsde",
+    "transformers",
+    "trl",
+    "ultralytics",
+    "vllm",
+    "xformers",
+    "aiohttp",
+    "zarr",
+]
+LATER: list[dict[str, Any]] = [
+    {"other_backends": ["cpu"]},
+    {"companions": ["torchvision", "torchcodec"], "tracker": "wandb"},
+    {"torch": "2.13", "backend": "cu126", "other_backends": ["xpu", "cpu"]},
+]
+
+
+@pytest.mark.parametrize("package", ADDED)
+def test_what_uv_adds_does_not_meet_what_an_update_changes(package: str, source: Path, tmp_path: Path) -> None:
+    """uv writes a requirement where it would whatever it resolves to: --frozen leaves the lock alone."""
+    project = Project(copied(source, tmp_path / "demo", torch="2.14", python="3.11"))
+    for options in ([package], [f"{package}-other", "--dev"], [package, "--group", "docs"], [f"{package}-two"]):
+        project.uv("add", "--frozen", "--raw", *options)
+    project.uv("remove", "--frozen", f"{package}-two")
+    commit(project.path)
+    for answers in LATER:
+        update(project.path, ref=copier.VcsRef.CURRENT, **answers)
+        assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "", answers
+        groups = project.pyproject["dependency-groups"]
+        assert project.pyproject["project"]["dependencies"][-1] == package
+        assert (groups["dev"][-1], groups["docs"]) == (f"{package}-other", [package])
+        commit(project.path)
+    assert [name for name in groups if name != "docs"] == ["cu126", "xpu", "cpu", "dev"]
+
+
+# What bots move: commits of actions, versions of images and of hooks
+PINS = {
+    "action": re.compile(r"(?<=uses: )(\S+)@[0-9a-f]{40} # v[\d.]+"),
+    "image of uv": re.compile(r"(ghcr\.io/astral-sh/uv):[\d.]+"),
+    "image of Docker": re.compile(r"(docker):\d+"),
+    "image of Python": re.compile(r"(image: python):[\d.]+"),
+}
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_what_bots_move_stays_where_it_is(ci: str, source: Path, tmp_path: Path) -> None:
+    """A release of the template changes much, but none of these lines: so there is nothing to merge."""
+    demo = copied(source, tmp_path / "demo", "1.0.0", ci=ci, features=["docker", "devcontainer"])
+    files = [path for path in demo.rglob("*") if path.is_file() and ".git" not in path.parts]
+    moved = {}
+    for path in files:
+        text = path.read_bytes().decode(errors="replace")
+        for pin in PINS.values():
+            text = pin.sub(
+                lambda match: f"{match[1]}:99" if ":" in match[0] else f"{match[1]}@{'f' * 40} # v99.0.0", text
+            )
+        if text != path.read_bytes().decode(errors="replace"):
+            path.write_text(text, encoding="utf-8")
+            moved[path] = text.count("99")
+    assert len(moved) >= 3
+    commit(demo)
+    update(demo)
+    assert git(demo, "diff", "--name-only", "--diff-filter=U") == ""
+    assert {path: path.read_text(encoding="utf-8").count("99") for path in moved} == moved
