@@ -29,7 +29,7 @@ TEXT = re.sub(r"^as_of: .*", DATE, FILE.read_text(encoding="utf-8"), flags=re.MU
 TODAY = datetime.datetime.now(datetime.UTC).date()
 NEWEST, SECOND, OLD = list(RELEASES)[:3]
 NEXT = f"2.{int(NEWEST.removeprefix('2.')) + 1}"
-CUDA = f"cu{max(int(name.removeprefix('cu')) for name in TABLE['backends'] if name.startswith('cu')) + 8}"
+CUDA = f"cu{max(int(name.removeprefix('cu')) for name in TABLE['backends'] if name.startswith('cu')) + 2}"
 GPUS = ["gfx90a", "gfx942", "gfx1201"]
 
 SERVE = """\
@@ -53,7 +53,7 @@ def ahead() -> dict[str, Any]:
     newest, last = RELEASES[NEWEST], list(RELEASES[NEWEST]["patches"].values())[-1]
     row = {
         "source": "PyPI; index",
-        "python": [*newest["python"][1:], bumped(f"{newest['python'][-1]}.0", 1).removesuffix(".0")],
+        "python": [*newest["python"], bumped(f"{newest['python'][-1]}.0", 1).removesuffix(".0")],
         "macos": newest["macos"],
         "patches": {f"{NEXT}.0": last | {"torchvision": bumped(last["torchvision"], 1)}},
         "triton": {"rocm": "triton-rocm", "xpu": "triton-xpu"},
@@ -152,7 +152,7 @@ def test_what_is_written_renders(written: str, tmp_path: Path) -> None:
     for name in ("includes", "template"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "copier.yml", folder)
-    answers = {"backend": CUDA, "platforms": "[linux-x86_64]", "python": RELEASES[NEWEST]["python"][1]}
+    answers = {"backend": CUDA, "platforms": "[linux-x86_64]"}
     command = ["copy", "--quiet", "--defaults", *(f"--data={name}={answer}" for name, answer in answers.items())]
     subprocess.run([sys.executable, "-m", "copier", *command, str(folder), str(tmp_path / "demo")], check=True)
     assert f'"torch~={NEXT}.0"' in (tmp_path / "demo" / "pyproject.toml").read_text()
