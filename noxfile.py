@@ -282,9 +282,9 @@ def docker(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def builds(session: nox.Session) -> None:
-    """Compare builds.yml with the live indexes, and list every difference."""
+    """Compare builds.yml with the live indexes, and list every difference. `-- --write` writes what they have into it."""
     install(session, "tests")
-    session.run("python", "-m", "tests.live")
+    session.run("python", "-m", "tests.update_table" if "--write" in session.posargs else "tests.live")
 
 
 @nox.session(python=PYTHON, default=False)

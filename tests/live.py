@@ -64,14 +64,20 @@ def compare_pypi(index: str = pypi.PYPI) -> Iterator[str]:
     for package in PACKAGES:
         live = {wheel["version"] for wheel, _, _ in wheels(index, package)}
         known = {version for release in RELEASES for version in versions(release, package)}
-        # Of torchcodec, the table has the version that is best for each release
-        oldest = (max if package == "torchcodec" else min)(map(Version, known))
-        new = sorted(version for version in live - known if Version(version) > oldest)
+        new = sorted(version for version in live - known if is_missing(package, version, known))
         yield from (f"{package} {version} is on PyPI, but not in builds.yml" for version in new)
         yield from (f"{package} {version} is in builds.yml, but not on PyPI" for version in sorted(known - live))
     with ThreadPoolExecutor(8) as pool:
         for differences in pool.map(lambda pair: list(compare_release(index, *pair)), homes()):
             yield from differences
+
+
+def is_missing(package: str, version: str, known: set[str]) -> bool:
+    """Say whether the table should have a version. Of torchcodec, and of each minor of a companion, it may have the best alone."""
+    minor, _, _ = version.rpartition(".")
+    same = {name for name in known if package != "torch" and name.startswith(f"{minor}.")}
+    oldest = (max if package == "torchcodec" else min)(map(Version, known))
+    return Version(version) > max([oldest, *map(Version, same)])
 
 
 def homes() -> list[tuple[str, str]]:
@@ -196,7 +202,8 @@ def differences() -> tuple[list[str], bool]:
 def main() -> int:
     """Print the differences, and what is open in the table, and return 1 if there are differences."""
     found, _ = differences()
-    print(*found, *open_facts(), sep="\n")
+    for line in (*found, *open_facts()):
+        print(line)
     return 1 if found else 0
 
 

@@ -59,6 +59,15 @@ def test_pypi_like_the_table_has_no_difference(pypi: str, tmp_path: Path) -> Non
     assert list(live.compare_pypi(pypi)) == []
 
 
+def test_a_companion_that_a_newer_one_took_the_place_of_is_no_difference(
+    pypi: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = RELEASES["2.9"]["patches"]["2.9.0"]
+    assert patch["torchvision"] == "0.24.0"
+    monkeypatch.setitem(patch, "torchvision", "0.24.1")
+    assert list(live.compare_pypi(pypi)) == []
+
+
 def test_each_difference_of_pypi_is_found(pypi: str, tmp_path: Path) -> None:
     def gone(pattern: str) -> None:
         paths = list(tmp_path.rglob(pattern))

@@ -210,10 +210,8 @@ def gpus(backend: str, index: str) -> list[str]:
 def write_release(text: str, release: str, packages: str, index: str | None) -> str:
     """Return the text with a release as the indexes have it."""
     old = value(text, ("releases", release)) or {}
-    rows = patches(release, packages)
-    for patch in rows:
-        if version := torchcodec(text, release, packages):
-            rows[patch]["torchcodec"] = version
+    codec = torchcodec(text, release, packages)
+    rows = {patch: row | ({"torchcodec": codec} if codec else {}) for patch, row in patches(release, packages).items()}
     version = list(rows)[-1]
     row = published("torch", version, packages, old["pypi"] if version in old.get("patches", {}) else {})
     row["builds"] = merged(
@@ -225,8 +223,7 @@ def write_release(text: str, release: str, packages: str, index: str | None) -> 
     added = [name for name in row["builds"] if name not in old.get("builds", {})]
     for name in added:
         text = write_backend(text, name, index)
-    row |= on_the_index_alone(version, added, index)
-    row |= {"patches": rows}
+    row |= {"patches": rows, **on_the_index_alone(version, added, index)}
     return change_release(text, release, row) if old else add_release(text, release, row, index)
 
 
@@ -259,24 +256,11 @@ def on_the_index_alone(version: str, added: list[str], index: str | None) -> dic
 
 def change_release(text: str, release: str, row: dict[str, Any]) -> str:
     """Return the text with what is new in a release that the table has."""
-    path = ("releases", release)
+    path, old = ("releases", release), value(text, ("releases", release))
     for key, entry in row.items():
-        if key in ("patches", "builds", "triton", "sdk"):
-            for name, part in entry.items():
-                text = put_in(text, (*path, key), name, part)
-        else:
-            text = put(text, (*path, key), entry, KEYS)
-    if "python_on" not in row and value(text, (*path, "python_on")):
-        text = remove(text, (*path, "python_on"))
-    return text
-
-
-def put_in(text: str, path: tuple[str, ...], key: str, entry: Any) -> str:
-    """Return the text with an entry of one of the mappings of a release, whose keys are backends in their order, or others."""
-    if value(text, path) is None:
-        return put(text, path, {key: entry}, KEYS)
-    order = sorted({key, *value(text, path)}, key=place) if path[-1] == "builds" else []
-    return put(text, (*path, key), entry, order)
+        more = {**old.get(key, {}), **entry} if key in ("triton", "sdk") else entry
+        text = put(text, (*path, key), more, KEYS)
+    return text if "python_on" in row or "python_on" not in old else remove(text, (*path, "python_on"))
 
 
 def add_release(text: str, release: str, row: dict[str, Any], index: str | None) -> str:
@@ -332,7 +316,8 @@ def write_below(text: str, release: str) -> str:
         later = [patch[package] for name in newer for patch in table[name]["patches"].values()]
         rest = [version for version in later if minor(version) == minor(own[-1]) and version not in own]
         if rest:
-            text = put_in(text, ("releases", release, "below"), package, min(rest, key=Version))
+            below = value(text, ("releases", release, "below")) or {}
+            text = put(text, ("releases", release, "below"), {**below, package: min(rest, key=Version)}, KEYS)
     return text
 
 
@@ -392,10 +377,10 @@ def add_torchcodec(text: str, version: str, row: dict[str, Any]) -> str:
 def main() -> None:
     """Print the differences, write them into builds.yml, and print what is open."""
     differences, reached = live.differences()
-    print(*differences, sep="\n")
     text = update(FILE.read_text(encoding="utf-8"), pypi.PYPI, TABLE["index"] if reached else None)
     FILE.write_text(text, encoding="utf-8", newline="\n")
-    print(*open_facts(text), sep="\n")
+    for line in (*differences, *open_facts(text)):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,27 @@ compose = lru_cache(4)(yaml.compose)
 
 
 def put(text: str, path: Path, new: Any, order: Iterable[str] = ()) -> str:
-    """Return the text with a value at a path, where it is or, if it is new, before the first key that is after it in the order."""
+    """Return the text with a value at a path, where it is or, if it is new, before the first key that is after it in the order.
+
+    A block mapping keeps what it has besides.
+    """
     if value(text, path) == new:
         return text
-    if node := find(text, path):
-        return text[: node.start_mark.index] + flow(new) + text[node.end_mark.index :]
     *above, key = path
-    mapping = find(text, tuple(above))
+    mapping, node = find(text, tuple(above)), find(text, path)
     assert mapping, f"no {'.'.join(above)}"
     if mapping.flow_style:
         return put(text, tuple(above), {**value(text, tuple(above)), key: new})
+    if isinstance(node, yaml.MappingNode) and not node.flow_style:
+        for name, entry in new.items():
+            text = put(text, (*path, name), entry, new)
+        return text
     indent = mapping.value[0][0].start_mark.column
-    return insert(text, tuple(above), "\n".join(block(key, new, indent)) + "\n", after(key, order))
+    lines = "\n".join(block(key, new, indent))
+    if node:
+        start = next(name for name, entry in mapping.value if entry is node).start_mark.index
+        return text[:start] + lines[indent:] + text[node.end_mark.index :]
+    return insert(text, tuple(above), f"{lines}\n", after(key, order))
 
 
 def after(key: str, order: Iterable[str]) -> list[str]:
