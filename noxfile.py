@@ -77,7 +77,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     lint_pipelines(session, ROOT)
     # Rendered projects, by their own settings; to mypy, each as on another system
-    session.run_install("uv", "pip", "install", "--quiet", "cattrs", "filelock", "safetensors", "tyro", "types-tqdm")
+    session.run_install("uv", "pip", "install", "--quiet", "cattrs", "filelock", "safetensors", "tyro")
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "numpy", "pillow", "tensorboard")
     newest, *_, oldest = RELEASES
     for system, answers in {

@@ -48,7 +48,22 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
 }
 
-RUNTIME = ["__init__", "checkpoint", "device", "dist", "loader", "rendezvous", "report", "state", "steps", "weights"]
+RUNTIME = [
+    "__init__",
+    "checkpoint",
+    "curves",
+    "device",
+    "dist",
+    "loader",
+    "performance",
+    "progress",
+    "rendezvous",
+    "report",
+    "settings",
+    "state",
+    "steps",
+    "weights",
+]
 
 HOSTILE = {
     "quotes": "It's \"quoted\" and 'quoted' and `quoted`",
