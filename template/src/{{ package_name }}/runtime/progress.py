@@ -41,7 +41,7 @@ class Progress:
     def __init__(self, step: int, steps: int, monitor: str) -> None:
         self.step, self.steps = step, steps
         self.newest: dict[str, float] = {}
-        self._figures = list(dict.fromkeys(["loss", f"validation_{monitor}"]))
+        self._figures = ["loss", f"validation_{monitor}"]
         self._begin, self._begin_step = time.monotonic(), step
 
     def left(self) -> str:
