@@ -91,7 +91,12 @@ FAULTS = [
         "config.seed, 3, step, process.rank, 0",
         f"{TRAIN}::test_what_a_model_draws_follows_from_step_rank_and_part",
     ),
-    Fault("train.py", "self.process.sum(losses)", "losses", f"{TRAIN}::test_processes_and_parts_change_nothing"),
+    Fault(
+        "runtime/steps.py",
+        "process.sum(self.losses)",
+        "self.losses",
+        f"{TRAIN}::test_processes_and_parts_change_nothing",
+    ),
     Fault(
         "train.py",
         "            count = process.sum(torch.zeros_like(losses) + count)\n",
@@ -137,8 +142,8 @@ FAULTS = [
     ),
     Fault(
         "train.py",
-        "run.checkpoints.resume(OPERATIONAL)",
-        "run.checkpoints.resume(OPERATIONAL) * 0",
+        "with reporting(config, step,",
+        "step = 0\n        with reporting(config, step,",
         f"{TRAIN}::test_a_run_resumes_as_if_it_had_not_stopped",
     ),
     Fault(
