@@ -112,7 +112,7 @@ with sqlite3.connect(path) as database:
         (config,) = database.execute("select config from configs where run_name = ?", [name]).fetchone()
         alerts = database.execute("select title from alerts where run_name = ? order by id", [name]).fetchall()
         runs.append({
-            "state": alerts[-1][0].split()[-1] if alerts else "finished",
+            "state": alerts[-1][0].split()[-1],
             "lr": str(json.loads(config)["lr"]),
             "loss": [step for step, metrics in rows if "loss" in metrics],
             "validation": [step for step, metrics in rows if "validation_loss" in metrics],
@@ -150,6 +150,7 @@ class Tracked:
             "TRACKIO_DIR": str(folder / "trackio"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "HOME": str(folder),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
         }
 
     def python(self, code: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
