@@ -170,13 +170,14 @@ def test_a_whole_run_in_a_file(project: Path) -> None:
 
 def test_lines_go_through_a_pipe_from_a_terminal(project: Path) -> None:
     command = " ".join([*COMMAND, *WHOLE])
-    shown, code = pexpect.run(
-        f"/bin/sh -c '{command} | tee log'", cwd=project, env=environ(project), timeout=200, withexitstatus=True
-    )
+    options: dict[str, Any] = {"cwd": project, "env": environ(project), "encoding": "utf-8", "timeout": 200}
+    child = pexpect.spawn("/bin/sh", ["-c", f"{command} | tee log"], **options)
+    shown = child.read().splitlines()
+    child.close()
     lines = (project / "log").read_text().splitlines()
-    assert code == 0
+    assert child.exitstatus == 0
     assert len([line for line in lines if re.fullmatch(LINE, line)]) == 6
-    assert shown.decode().splitlines() == lines
+    assert shown == lines
 
 
 def test_a_resumed_run_says_what_changed(project: Path) -> None:
