@@ -37,7 +37,7 @@ VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
-USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
+USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps", "views")  # tests of an installed project
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)
@@ -77,7 +77,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     lint_pipelines(session, ROOT)
     # Rendered projects, by their own settings; to mypy, each as on another system
-    session.run_install("uv", "pip", "install", "--quiet", "cattrs", "filelock", "safetensors", "tyro", "types-tqdm")
+    session.run_install("uv", "pip", "install", "--quiet", "cattrs", "filelock", "safetensors", "tyro")
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "numpy", "pillow", "tensorboard")
     newest, *_, oldest = RELEASES
     for system, answers in {
@@ -159,7 +159,7 @@ def tests(session: nox.Session) -> None:
         "-rs",
         "--numprocesses=auto",
         "--dist=worksteal",  # some take a minute, most a second
-        *(f"--ignore=tests/test_{name}.py" for name in ("images", "lock", *USES)),
+        *(f"--ignore=tests/test_{name}.py" for name in ("images", "lock", "trackers", *USES)),
         *session.posargs,
     )
 
@@ -248,6 +248,22 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
         used = [str(ROOT / "tests" / f"test_{name}.py") for name in USES]
         options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
         session.run("pytest", *options, *used, env={"PROJECT": str(project)})
+
+
+@nox.session(python=PYTHON, default=False)
+@nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
+def trackers(session: nox.Session, torch: str, backend: str) -> None:
+    """Train an installed variant with each of the trackers, and read back what they recorded."""
+    install(session, "tests")
+    skip_unless_reached(session, "https://pypi.org/simple/")
+    with installed(session, torch, backend) as project:
+        folder = Path(session.create_tmp()) / "trackers"
+        python = str(project / ".venv/bin/python")
+        packages = ["tensorboard", "wandb", "trackio", "mlflow"]
+        session.run_install("uv", "pip", "install", "--quiet", "--python", python, "--target", str(folder), *packages)
+        env = {"PROJECT": str(project), "TRACKERS": str(folder)}
+        options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
+        session.run("pytest", *options, str(ROOT / "tests/test_trackers.py"), env=env)
 
 
 @nox.session(python=PYTHON, default=False)

@@ -119,8 +119,9 @@ def project(case: Case) -> float:
     task.build_model, task.training_loss, task.measure = lambda _: case.network(), loss_of, measure
     with tempfile.TemporaryDirectory() as name:
         train.train(replace(case.config, out=Path(name) / "run"))
-        records = map(json.loads, (Path(name) / "run" / "metrics.jsonl").read_text().splitlines())
-        return [1 / record["steps_per_second"] for record in records][-1]
+        lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
+        half, last = (json.loads(line) for line in lines[-2:])
+        return float(last["time"] - half["time"]) / (last["step"] - half["step"])
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor], _: TrainConfig) -> tuple[Tensor, int]:

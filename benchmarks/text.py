@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def by_project(config: TrainConfig) -> float:
     with tempfile.TemporaryDirectory() as name:
         train.train(replace(config, out=Path(name) / "run"))
         lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
-    return 1 / float(json.loads(lines[-1])["steps_per_second"])
+    half, last = (json.loads(line) for line in lines[-2:])
+    return float(last["time"] - half["time"]) / (last["step"] - half["step"])
 
 
 def steps(rounds: int) -> None:
@@ -173,7 +175,11 @@ def project(folder: Path, config: TrainConfig) -> dict[str, float]:
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return {
         "seconds": seconds,
-        "step": statistics.median(1 / record["steps_per_second"] for record in records[len(records) // 2 :]),
+        "step": statistics.median(
+            (later["time"] - record["time"]) / (later["step"] - record["step"])
+            for record, later in pairwise(records[len(records) // 2 :])
+            if later["step"] > record["step"]
+        ),
         "training": records[-1]["loss"],
         "test": evaluate(EvaluateConfig(checkpoint=out))["loss"],
     }

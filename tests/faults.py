@@ -40,6 +40,9 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_dist.py",
 )
 DATA, MODEL = "test_data.py", "test_model.py"
+REPORT, PROGRESS, CURVES, SETTINGS, PERFORMANCE = (
+    f"runtime/test_{name}.py" for name in ("report", "progress", "curves", "settings", "performance")
+)
 DOCTOR, SITUATIONS = "tools/doctor.py", "tests/test_doctor.py"
 WRONG, RIGHT = f"{SITUATIONS}::test_what_is_wrong_is_found", f"{SITUATIONS}::test_nothing_is_wrong"
 FAULTS = [
@@ -92,7 +95,12 @@ FAULTS = [
         "config.seed, 3, step, process.rank, 0",
         f"{TRAIN}::test_what_a_model_draws_follows_from_step_rank_and_part",
     ),
-    Fault("train.py", "self.process.sum(losses)", "losses", f"{TRAIN}::test_processes_and_parts_change_nothing"),
+    Fault(
+        "runtime/steps.py",
+        "process.sum(self.losses)",
+        "self.losses",
+        f"{TRAIN}::test_processes_and_parts_change_nothing",
+    ),
     Fault(
         "train.py",
         "            count = process.sum(torch.zeros_like(losses) + count)\n",
@@ -138,8 +146,8 @@ FAULTS = [
     ),
     Fault(
         "train.py",
-        "run.checkpoints.resume(OPERATIONAL)",
-        "run.checkpoints.resume(OPERATIONAL) * 0",
+        "with reporting(config, step,",
+        "step = 0\n        with reporting(config, step,",
         f"{TRAIN}::test_a_run_resumes_as_if_it_had_not_stopped",
     ),
     Fault(
@@ -768,13 +776,139 @@ FAULTS = [
         "runtime/report.py",
         'if record["step"] <= step]',
         "]",
-        "runtime/test_report.py::test_steps_that_come_again_are_dropped_and_what_cannot_be_read",
+        f"{REPORT}::test_steps_that_come_again_are_dropped_and_what_cannot_be_read",
     ),
     Fault(
         "runtime/report.py",
-        "self.process.main_only(self._log, step, values)",
-        "self._log(step, values)",
-        "runtime/test_report.py::test_only_the_main_process_writes",
+        "self.process.main_only(self._log, step, metrics)",
+        "self._log(step, metrics)",
+        f"{REPORT}::test_only_the_main_process_writes",
+    ),
+    Fault(
+        "runtime/report.py",
+        "        except FAILURES as error:",
+        "        except KeyError as error:",
+        f"{REPORT}::test_curves_that_cannot_be_drawn_cost_one_line",
+    ),
+    Fault(
+        "runtime/report.py",
+        "            self._picture = self._draw()\n",
+        "            pass\n",
+        f"{REPORT}::test_curves_are_renewed_at_each_evaluation",
+    ),
+    Fault(
+        "runtime/report.py",
+        "        if self._bar:\n            self._notes.append(line)\n        else:\n    ",
+        "",
+        f"{REPORT}::test_on_a_terminal_nothing_is_printed_while_there_is_a_bar",
+    ),
+    Fault(
+        "runtime/report.py",
+        "self.process.print(self.process.main_only(lambda: self._picture or self._draw()))",
+        "self.process.print(self._picture or self.process.main_only(self._draw))",
+        f"{TRAIN}::test_processes_and_parts_change_nothing",
+    ),
+    Fault(
+        "runtime/progress.py",
+        "- self._begin_step",
+        "",
+        f"{PROGRESS}::test_a_line_has_what_one_judges_a_run_by",
+    ),
+    Fault(
+        "runtime/progress.py",
+        "        while not self._closed.wait(0.25):\n",
+        "        while not self._closed.wait(5):\n",
+        f"{PROGRESS}::test_a_bar_moves_by_itself_and_leaves_its_last_line",
+    ),
+    Fault(
+        "runtime/progress.py",
+        '        self._write("\\n")\n',
+        "",
+        f"{PROGRESS}::test_a_bar_moves_by_itself_and_leaves_its_last_line",
+    ),
+    Fault(
+        "runtime/progress.py",
+        "room = min(40, width - len(text)",
+        "room = min(40, width",
+        f"{PROGRESS}::test_a_bar_shows_the_newest_loss_and_the_measure_at_80_columns",
+    ),
+    Fault(
+        "runtime/curves.py",
+        'mark = "o" if len(steps) <= MARKED else ""',
+        'mark = ""',
+        f"{CURVES}::test_a_picture_has_a_mark_for_each_point",
+    ),
+    Fault(
+        "runtime/curves.py",
+        "all(value > 0 for value in values)",
+        "values",
+        f"{CURVES}::test_a_scale_is_logarithmic_where_that_shows_more",
+    ),
+    Fault(
+        "runtime/curves.py",
+        'name.partition("validation_")[2] or name',
+        "name",
+        f"{CURVES}::test_both_sets_of_a_figure_are_together_and_the_last_of_a_step_counts",
+    ),
+    Fault(
+        "runtime/settings.py",
+        "if unknown and strictly:",
+        "if False:",
+        f"{SETTINGS}::test_a_mistake_in_a_file_is_named",
+    ),
+    Fault(
+        "runtime/settings.py",
+        "isinstance(value, (int, float)) and value != given[name]:",
+        "False:",
+        f"{SETTINGS}::test_a_mistake_in_a_file_is_named",
+    ),
+    Fault(
+        "runtime/settings.py",
+        "any(not line.startswith",
+        "all(not line.startswith",
+        f"{SETTINGS}::test_the_revision_of_the_code",
+    ),
+    Fault(
+        "runtime/settings.py",
+        "default = field.default if factory is MISSING else factory()",
+        "default = field.default",
+        f"{SETTINGS}::test_what_differs_from_the_defaults",
+    ),
+    Fault(
+        "__main__.py",
+        "read_config(TrainConfig, given.config) if given.config else TrainConfig()",
+        "TrainConfig()",
+        "test_main.py::test_a_file_gives_settings_and_the_command_line_changes_them",
+    ),
+    Fault(
+        "runtime/performance.py",
+        "* rate / self.process.world_size / self.peak",
+        "* rate / self.peak",
+        f"{PERFORMANCE}::test_the_share_of_the_peak_is_that_of_one_process",
+    ),
+    Fault(
+        "runtime/performance.py",
+        "copied = copy.deepcopy(model, memo)",
+        "copied = model",
+        f"{PERFORMANCE}::test_flops_are_counted_without_touching_the_model",
+    ),
+    Fault(
+        "runtime/performance.py",
+        "active=3",
+        "active=2",
+        f"{PERFORMANCE}::test_a_trace_is_of_a_few_steps",
+    ),
+    Fault(
+        "runtime/state.py",
+        "* scale(step + 1)",
+        "* scale(step)",
+        f"{STATE}::test_other_steps_are_said_with_the_learning_rate",
+    ),
+    Fault(
+        "runtime/state.py",
+        '            if "steps" in changed:\n                problem',
+        "            if False:\n                problem",
+        f"{STATE}::test_a_finished_run_is_not_taken_for_one_with_other_settings",
     ),
     Fault(
         "train.py",

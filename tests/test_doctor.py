@@ -767,7 +767,7 @@ def test_a_companion_that_the_user_added_becomes_an_answer(
 ) -> None:
     """The commands that the doctor gives are run, as they are, in a project with `uv add torchvision`."""
     demo = Project(copied(released(tmp_path / "template"), tmp_path / "demo", backend="cpu", torch="2.14"))
-    replace(demo.path / "pyproject.toml", '"tqdm>=4.66"', '"torchvision>=0.20", "tqdm>=4.66"')
+    replace(demo.path / "pyproject.toml", '"filelock>=3.12"', '"torchvision>=0.20", "filelock>=3.12"')
     commit(demo.path)
     doctor, here = record(tmp_path / "record", monkeypatch, packages={"torch": "2.14.1", "torchvision": "0.29.1"})
     monkeypatch.setattr(doctor, "ROOT", demo.path)
@@ -1214,7 +1214,7 @@ def test_every_python_runs_it(version: str) -> None:
 def test_uv_runs_it_in_a_project_that_does_not_resolve(tmp_path: Path) -> None:
     project = tmp_path / "demo"
     shutil.copytree(project_of(platforms="windows-x86_64", torch="2.14", backend="cu130"), project)
-    replace(project / "pyproject.toml", '"tqdm>=4.66"', '"there-is-no-such-package"')
+    replace(project / "pyproject.toml", '"filelock>=3.12"', '"there-is-no-such-package"')
     (project / ".python-version").unlink()
     command = ["uv", "run", "--offline", "--no-python-downloads", "tools/doctor.py"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
@@ -1328,7 +1328,7 @@ def test_a_package_is_replaced_by_how_it_came(tmp_path: Path, monkeypatch: pytes
     doctor, here = record(tmp_path, monkeypatch)
     shutil.copytree(doctor.ROOT, tmp_path / "demo")
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "demo")
-    replace(tmp_path / "demo/pyproject.toml", '"tqdm>=4.66"', '"xformers", "tqdm>=4.66"')
+    replace(tmp_path / "demo/pyproject.toml", '"filelock>=3.12"', '"xformers", "filelock>=3.12"')
     (tmp_path / "demo/uv.lock").write_text('[[package]]\nname = "xformers"\n\n[[package]]\nname = "torchao"\n')
     found = {name: doctor.for_package(here, name) for name in ("xformers", "torchao", "vllm")}
     assert found == {

@@ -125,12 +125,14 @@ def test_a_finished_run_is_not_taken_for_another(run: Run) -> None:
     first = run(*TRAIN, "--steps=20").stdout
     again = run(*TRAIN, "--steps=20", "--workers=1").stdout
     assert "the run is finished" in again
-    assert first.splitlines()[-2] == again.splitlines()[-2], "the same figures"
+    assert first.splitlines()[-4] == again.splitlines()[-4], "the same figures"
     assert (
         "finished, and lr changed from 0.003 to 0.1: use another --out"
         in run(*TRAIN, "--steps=20", "--lr=0.1", code=2).stderr
     )
-    assert "finished, and steps changed from 20 to 5" in run(*TRAIN, "--steps=5", code=2).stderr
+    refused = run(*TRAIN, "--steps=5", code=2)
+    assert "the run in run is at step 20 of 20, and --steps is 5: use another --out" in refused.stderr
+    assert "test set" not in refused.stdout
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -125,7 +125,7 @@ def test_a_stale_lock_stops_a_pipeline(ci: str, render: Callable[..., Project]) 
     project.lock()
     project.uv(*first)
     pyproject = project.path / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace('"tqdm>=4.66"', '"tqdm>=4.67"'))
+    pyproject.write_text(pyproject.read_text().replace('"filelock>=3.12"', '"filelock>=3.13"'))
     with pytest.raises(AssertionError, match="needs to be updated"):
         project.uv(*first)
 

@@ -51,7 +51,22 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 DEFAULT = on_pypi(next(iter(RELEASES)), "linux-x86_64")
-RUNTIME = ["__init__", "checkpoint", "device", "dist", "loader", "rendezvous", "report", "state", "steps", "weights"]
+RUNTIME = [
+    "__init__",
+    "checkpoint",
+    "curves",
+    "device",
+    "dist",
+    "loader",
+    "performance",
+    "progress",
+    "rendezvous",
+    "report",
+    "settings",
+    "state",
+    "steps",
+    "weights",
+]
 
 HOSTILE = {
     "quotes": "It's \"quoted\" and 'quoted' and `quoted`",

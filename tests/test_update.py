@@ -339,7 +339,7 @@ def test_a_new_lock_moves_only_what_it_must(
 ) -> None:
     answers = {"project_name": "demo", "torch_index": replica} | before
     project = Project(copied(source, tmp_path / "demo", **answers))
-    held = {"tqdm": "4.66.5", "filelock": "3.18.0", "ruff": "0.13.0"}  # not the newest, so that a move would be seen
+    held = {"cattrs": "24.1.3", "filelock": "3.18.0", "ruff": "0.13.0"}  # not the newest, so that a move would be seen
     project.uv("lock", *(f"--upgrade-package={package}=={version}" for package, version in held.items()))
     earlier = locked(project)
     assert {package: earlier[package] for package in held} == {name: {version} for name, version in held.items()}

@@ -17,7 +17,7 @@ from .runtime.device import choose_precision, seed_all
 from .runtime.dist import Process
 from .runtime.loader import Data, Samples, batches, eval_parts, mix
 from .runtime.rendezvous import join_processes
-from .runtime.state import restored
+from .runtime.settings import restored
 from .runtime.steps import average
 from .runtime.weights import export_weights, load_weights
 

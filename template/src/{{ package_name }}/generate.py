@@ -15,7 +15,7 @@ from .data import decode, encode
 from .model import Net, build_model
 from .runtime import checkpoint
 from .runtime.device import autocast, choose_device, choose_precision
-from .runtime.state import restored
+from .runtime.settings import restored
 from .runtime.weights import load_weights
 
 

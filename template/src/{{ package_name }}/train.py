@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import torch
@@ -18,10 +17,11 @@ from .runtime import Stopped, UserError, checkpoint
 from .runtime.device import autocast, choose_precision, compile_model, seed_all
 from .runtime.dist import Process
 from .runtime.loader import batches, mix, train_parts
+from .runtime.performance import Speed
 from .runtime.rendezvous import join_processes
-from .runtime.report import Report
+from .runtime.report import Report, introduce, reporting
 from .runtime.state import Checkpoints, TrainingState
-from .runtime.steps import check_gradients, same_everywhere, scale_gradients, step_batches
+from .runtime.steps import Interval, check_gradients, scale_gradients, step_batches
 from .runtime.weights import start_from
 
 
@@ -35,14 +35,15 @@ def train(config: TrainConfig) -> dict[str, float]:
     with join_processes(config.device) as process, checkpoint.exclusive(config.out, process):
         process.print(f"device {process.device}: {process.reason}")
         run = Run(config, process)
-        step = run.checkpoints.resume(OPERATIONAL)
+        introduce(config, run.model, run.dtype, process)
+        step = run.checkpoints.resume(OPERATIONAL, lambda step: learning_rate(step, config))
         if config.init_from and not step:
             start_from(config.init_from, run.model, process, config.init_partly)
-        with closing(Report(config.out, vars(config), step, config.steps, process)) as report:
+        with reporting(config, step, process, task.MONITOR) as report:
             run.train(step, report)
-            best = process.main_only(checkpoint.load_best, config.out)
-            figures = run.evaluation.test(best)
-            report.finish()
+        best = process.main_only(checkpoint.load_best, config.out)
+        figures = run.evaluation.test(best)
+        report.finish(best)
         return figures
 
 
@@ -73,6 +74,7 @@ class Run:
         self.scaler = GradScaler(process.device.type, enabled=self.dtype == torch.float16)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.zero = torch.zeros((), device=process.device)
+        self.speed = Speed(process, self.dtype, task.UNIT)
         state = TrainingState(self.model, self.optimizer, self.scaler)
         self.checkpoints = Checkpoints(config, state, process)
         self.evaluation = Evaluation(self.model, self.data, config, process)
@@ -85,15 +87,14 @@ class Run:
         train_set, parts = self.data.train, config.accumulate
         indices = train_parts(train_set, process, step, config.seed, config.batch_size, parts)
         samples = batches(train_set, indices, self.data, process, config.workers)
-        losses, norms, since = self.zero, self.zero, step
-        count: Any = 0
         try:
             if self.is_due(step, config.eval_every) and self.checkpoints.evaluated < step:
-                report.log(step, **self.validate(step))  # a signal kept the run from it
+                report.log(step, self.validate(step))  # a signal kept the run from it
+            interval = Interval(self.zero)
             while step < config.steps:
-                loss, counted, norm = self.step(step, samples)
-                losses, count, norms = losses + loss, count + counted, norms + norm
+                interval.add(*self.step(step, samples))
                 step += 1
+                report.advance(step)
 
                 log = self.is_due(step, config.log_every)
                 evaluate = self.is_due(step, config.eval_every)
@@ -102,24 +103,22 @@ class Run:
                 signal = process.signal() if process.world_size == 1 or log or save else 0
 
                 if log or evaluate or save or signal:
-                    # Only here does the loop wait for the device
-                    metrics = self.means(losses, count, norms / (step - since), step)
-                    metrics["steps_per_second"] = report.speed(step)
-                    losses, norms, count, since = self.zero, self.zero, 0, step
+                    metrics = self.means(interval, step)  # only here does it wait for the device
                     try:
                         if evaluate:
                             metrics.update(self.validate(step))
+                        report.log(step, metrics)
                         if save:
                             self.checkpoints.save(step)
-                        report.log(step, **metrics)
                     except UserError:  # the run ends, but not without a checkpoint
                         self.checkpoints.save(step)
                         raise
+                    interval = Interval(self.zero)
                 if signal and step < config.steps:
                     raise Stopped(signal)
         except Stopped:  # between steps, or while there was no data for one
             self.checkpoints.save(step)
-            process.print(f"stopped at step {step}: the same command resumes the run")
+            report.say(f"stopped at step {step}: the same command resumes the run")
             raise
 
     def is_due(self, step: int, every: int) -> bool:
@@ -140,6 +139,7 @@ class Run:
             seed_all(mix(config.seed, 3, step, process.rank, part), process.device)
             with autocast(process.device, self.dtype):
                 loss, counted = task.training_loss(self.parallel, batch, config)
+            self.speed.count(counted, task.training_loss, self.model, batch, config)
             self.scaler.scale(loss).backward(self.weight)
             losses, count = losses + loss.detach(), count + counted
         check_gradients(self.parallel)
@@ -158,20 +158,20 @@ class Run:
         self.optimizer.zero_grad()
         return losses, count, norm
 
-    def means(self, losses: Tensor, count: Any, norm: Tensor, step: int) -> dict[str, float]:
-        """Return the mean loss and norm of the steps since the last log.
+    def means(self, interval: Interval, step: int) -> dict[str, float]:
+        """Return the metrics of the steps since the last log.
 
         Raises:
-            UserError: One is not finite.
+            UserError: The loss or the norm is not finite.
         """
-        loss = self.process.sum(losses) / (count + (count == 0))
-        means = {"loss": loss.item(), "norm": same_everywhere(norm.item(), self.process)}
+        means = interval.means(self.process)
         if not math.isfinite(sum(means.values())) or self.scaler.get_scale() < 1e-3:
             found = checkpoint.newest_first(self.config.out)
             newest = f"; the newest checkpoint is {found[0]}" if found else ""
             problem = f"loss or gradient is not finite at step {step}"
             raise UserError(f"{problem}: use a lower --lr{newest}")
-        return means
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        return {**means, "lr": rate, **self.speed.of(interval)}
 
     def validate(self, step: int) -> dict[str, float]:
         """Evaluate on the validation set, and keep what is better than all before."""

@@ -12,6 +12,7 @@ from .config import TrainConfig
 
 MONITOR = "error"
 MODE: Literal["max", "min"] = "min"
+UNIT = "samples"
 
 
 class Classifier(nn.Module):

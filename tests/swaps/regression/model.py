@@ -12,6 +12,7 @@ from .config import TrainConfig
 
 MONITOR = "squared_error"
 MODE: Literal["max", "min"] = "min"
+UNIT = "samples"
 
 
 def build_model(config: TrainConfig) -> nn.Module:

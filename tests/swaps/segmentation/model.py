@@ -13,6 +13,7 @@ from .data import Sample
 
 MONITOR = "intersection_over_union"
 MODE: Literal["max", "min"] = "max"
+UNIT = "pixels"
 
 
 def build_model(config: TrainConfig) -> nn.Module:

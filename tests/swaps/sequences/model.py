@@ -13,6 +13,7 @@ from .data import Batch
 
 MONITOR = "token_accuracy"
 MODE: Literal["max", "min"] = "max"
+UNIT = "tokens"
 
 
 class Tagger(nn.Module):

@@ -12,6 +12,7 @@ from .config import TrainConfig
 
 MONITOR = "loss"
 MODE: Literal["max", "min"] = "min"
+UNIT = "tokens"
 
 
 class Transformer(nn.Module):

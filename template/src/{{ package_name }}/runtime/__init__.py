@@ -10,6 +10,10 @@ from __future__ import annotations
 class UserError(Exception):
     """What the user can fix: the message says in one line what is wrong and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows."""
+        return [str(self)]
+
 
 class ReportedError(UserError):
     """An error that another process of the run reports."""
@@ -25,6 +29,10 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by signal {number}")
         self.number = number
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows."""
+        return [str(self)]
 
 
 def first_line(error: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from . import UserError, checkpoint, first_line
+from . import UserError, checkpoint
 from .dist import Process
+from .settings import plain, restored
 from .weights import load_weights
 
 
@@ -90,11 +91,12 @@ class Checkpoints:
         self.folder: Path = settings.out
         self.best, self.chosen_by, self.evaluated, self.saved = math.nan, "", -1, -1
 
-    def resume(self, operational: Collection[str]) -> int:
+    def resume(self, operational: Collection[str], scale: Callable[[int], float]) -> int:
         """Restore the newest checkpoint, if there is one, and return its step, otherwise 0.
 
         Args:
             operational: Names of settings that do not shape the result.
+            scale: Returns the share of its learning rate that a step has now.
 
         Raises:
             UserError: It does not match, or the run is finished and its result would be another.
@@ -110,9 +112,15 @@ class Checkpoints:
         lines = {n: f"{n} changed from {before[n]} to {now[n]}" for n in changed}
         finished = step >= settings.steps
         if finished and (shaping := [n for n in changed if n not in operational]):
-            problem = f"the run in {self.folder} is finished, and {lines[shaping[0]]}"
-            raise UserError(f"{problem}: use another --out")
+            problem = f"finished, and {lines[shaping[0]]}"
+            if "steps" in changed:
+                problem = f"at step {step} of {before['steps']}, and --steps is {settings.steps}"
+            raise UserError(f"the run in {self.folder} is {problem}: use another --out")
         self.state.load_state_dict(saved)
+        if "steps" in changed:
+            group = self.state.optimizer.param_groups[0]
+            rate = group["initial_lr"] * scale(step + 1)
+            lines["steps"] += f": the learning rate goes from {group['lr']:.3g} to {rate:.3g}"
         self.chosen_by, self.evaluated = saved["chosen_by"], saved["evaluated"]
         # A best checkpoint of a later step is of a course that the run may not take again
         if process.main_only(checkpoint.best_step, self.folder) <= step:
@@ -157,26 +165,3 @@ class Checkpoints:
             "settings": plain(self.settings),
         }
         self.process.main_only(checkpoint.save, path, {**state, **self.state.state_dict()})
-
-
-def plain(settings: object) -> dict[str, Any]:
-    """Return settings as what JSON can hold."""
-    from cattrs.preconf.json import make_converter  # here, since it delays the first step
-
-    found: dict[str, Any] = make_converter().unstructure(settings)
-    return found
-
-
-def restored(kind: type, saved: dict[str, Any]) -> Any:
-    """Return the settings that a checkpoint holds; those that it lacks have their defaults.
-
-    Raises:
-        UserError: They do not fit the fields as they are now.
-    """
-    from cattrs.preconf.json import make_converter
-
-    try:
-        return make_converter(detailed_validation=False).structure(saved, kind)
-    except Exception as error:  # whatever a field raises
-        why = first_line(error)
-        raise UserError(f"the saved settings do not fit {kind.__name__}: {why}") from error

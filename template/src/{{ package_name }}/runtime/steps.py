@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,26 @@ from . import Stopped, UserError
 from .device import autocast, seed_all
 from .dist import Process
 from .loader import mix
+
+
+class Interval:
+    """Sums over the steps since the last log. They stay on the device: a step waits for nothing."""
+
+    def __init__(self, zero: Tensor) -> None:
+        self.losses = self.norms = zero
+        self.count: Any = 0  # a tensor, if a model or several processes count
+        self.steps, self.begin = 0, time.perf_counter()
+
+    def add(self, loss: Tensor, count: Any, norm: Tensor) -> None:
+        """Add a step: its loss in this process, its count in all, and the norm of the gradient."""
+        self.losses, self.count = self.losses + loss, self.count + count
+        self.norms, self.steps = self.norms + norm, self.steps + 1
+
+    def means(self, process: Process) -> dict[str, float]:
+        """Return the mean loss and norm, as soon as the device has computed them."""
+        loss = process.sum(self.losses) / (self.count + (self.count == 0))
+        norm = self.norms / self.steps
+        return {"loss": loss.item(), "norm": same_everywhere(norm.item(), process)}
 
 
 def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterator[Any]:
