@@ -75,7 +75,7 @@ def by_project(config: TrainConfig) -> float:
         train.train(replace(config, out=Path(name) / "run"))
         lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
     half, last = (json.loads(line) for line in lines[-2:])
-    return float(last["time"] - half["time"]) / (last["step"] - half["step"])
+    return float((last["time"] - half["time"]) / (last["step"] - half["step"]))
 
 
 def steps(rounds: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
@@ -18,7 +19,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         program, *arguments = map(str, command)
-        self.child = pexpect.spawn(program, arguments, cwd=str(cwd), dimensions=(rows, columns))
+        self.child: Any = pexpect.spawn(program, arguments, cwd=str(cwd), dimensions=(rows, columns))
         self.child.delaybeforesend = None
 
     @property
@@ -30,8 +31,7 @@ class Terminal:
         """Draw what the program writes until it pauses, and tell whether it still runs."""
         try:
             while True:
-                written: bytes = self.child.read_nonblocking(1 << 16, seconds)
-                self.stream.feed(written)
+                self.stream.feed(self.child.read_nonblocking(1 << 16, seconds))
         except pexpect.TIMEOUT:
             return True
         except pexpect.EOF:
