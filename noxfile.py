@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.docker import engine, missing, there
 from tests.network import unreached
+from tests.next_release import NEXT
 from tests.replica import replica, wheels
 from tests.table import PLATFORMS, RELEASES, backends, on_pypi, versions
 
@@ -169,6 +170,20 @@ def lock(session: nox.Session) -> None:
     """Lock every variant and check what each platform gets. Arguments go to pytest: `-- -k 2.14` is one release."""
     install(session, "tests")
     session.run("pytest", "--numprocesses=auto", "tests/test_lock.py", *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
+def next_release(session: nox.Session) -> None:
+    """Test with a release in builds.yml that does not exist: all else follows from it. `-- tests` runs every test."""
+    install(session, "tests")
+    some = [f"tests/test_{name}.py" for name in ("builds", "commands", "pipelines", "questions", "rendered", "release")]
+    with elsewhere() as folder:
+        session.run("python", "-m", "tests.next_release", str(folder))
+        session.chdir(folder)
+        session.run("python", "-m", "tests.supported")
+        under_test = ["python", "-m", "tests.replica.proxy", "pytest", "--numprocesses=auto", "--dist=worksteal"]
+        session.run(*under_test, *(session.posargs or some))
+        session.run(*under_test, "tests/test_lock.py", "-k", f"[{NEXT}")
 
 
 @nox.session(python=PYTHON, default=False)

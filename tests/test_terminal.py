@@ -15,6 +15,7 @@ import copier
 import pytest
 
 from tests.project import Project, template
+from tests.replica.pypi import PYPI
 from tests.table import PLATFORMS, RELEASES, on_pypi
 from tests.terminal import Terminal
 from tests.test_questions import ASKED, questions
@@ -111,7 +112,7 @@ def test_a_person_gets_the_build_for_the_machine(who: str, tmp_path: Path, repli
     index = project.locked(backend, platform)["torch"].index
     if on_pypi(project.answers["torch"], platform) == backend:
         assert "+" not in version
-        assert index == "https://pypi.org/simple"
+        assert index == PYPI
     else:
         assert version.endswith(f"+{backend}")
         assert index == f"{replica}/{backend}"
