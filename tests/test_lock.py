@@ -90,9 +90,21 @@ def name(answers: dict[str, Any]) -> str:
 
 def rendered(render: Callable[..., Project], answers: dict[str, Any], replica: str) -> Project:
     """Render a variant that resolves with the replica: as the mirror, if it has one, or else in PyTorch's place."""
-    project = render(**answers | ({"torch_index": replica} if "torch_index" in answers else {}))
+    mirror = {"torch_index": replica} if "torch_index" in answers else {}
+    project = render(**{"python": oldest(answers)} | answers | mirror)
     project.resolve_with(replica)
     return project
+
+
+def oldest(answers: dict[str, Any]) -> str:
+    """Return the oldest Python that all packages of a variant have on all its platforms."""
+    packages, platforms = ["torch", *answers.get("companions", [])], answers.get("platforms", EVERYWHERE[:3])
+    release = answers["torch"]
+    return next(
+        python
+        for python in RELEASES[release]["python"]
+        if all(python in pythons(release, platform, package) for package in packages for platform in platforms)
+    )
 
 
 @pytest.mark.parametrize("answers", list(variants()), ids=name)

@@ -257,6 +257,7 @@ def copy(folder: Path, *answers: str) -> subprocess.CompletedProcess[str]:
         ("platforms=linux-x86_64", 'platforms takes a list: --data "platforms=[linux-x86_64]"'),
         ("features=docker,slurm", 'features takes a list: --data "features=[docker,slurm]"'),
         ("companions=", 'companions takes a list: --data "companions=[]"'),
+        ("companions=[torchcodec", 'companions takes a list: --data "companions=[torchcodec]"'),
     ],
 )
 def test_what_copier_would_pass_over_is_refused_in_one_line(answer: str, message: str, tmp_path: Path) -> None:
@@ -264,6 +265,24 @@ def test_what_copier_would_pass_over_is_refused_in_one_line(answer: str, message
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
     assert message in done.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"torch": 2.12}, "torch takes a text: put 2.12 in quotes"),
+        ({"python": 3.1}, "python takes a text: put 3.1 in quotes"),
+        ({"backend": ["cpu"]}, "backend takes a text"),
+        ({"platforms": None}, "platforms takes a list"),
+        ({"features": False}, "features takes a list"),
+        ({"companions": {"torchvision": True}}, "companions takes a list"),
+    ],
+)
+def test_an_answer_of_another_type_is_refused(answers: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """A number would be looked up in the table, not be found, and end in a CPU project."""
+    with pytest.raises(copier.errors.UserMessageError, match=message):
+        Project.render(tmp_path / "demo", **answers)
     assert not (tmp_path / "demo").exists()
 
 
@@ -350,7 +369,7 @@ def test_labels_fit_a_terminal(platforms: list[str]) -> None:
 def test_labels_say_what_to_choose_by() -> None:
     labels = {backend: label for backend, (label, _) in choices("backend", platforms=list(PLATFORMS)).items()}
     assert labels["cu126"] == "CUDA 12.6: GTX 900 to RTX 40, M40 to H100, driver 528+, torch 2.6-2.14"
-    assert labels["cu118"] == "CUDA 11.8: NVIDIA GPUs, driver 452+, torch 2.4-2.7"
+    assert labels["cu118"] == "CUDA 11.8: NVIDIA GPUs before RTX 50, driver 452+, torch 2.4-2.7"
     assert labels["rocm7.1"] == "ROCm 7.1: AMD RX 6800 to RX 9070, MI50 to MI350, torch 2.10-2.13"
     assert labels["rocm6.0"] == "ROCm 6.0: AMD GPUs, torch 2.4"
     assert labels["xpu"].startswith("XPU: Intel Arc A and B, Core Ultra, Data Center GPU Max, torch 2.6-2.")

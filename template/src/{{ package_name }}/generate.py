@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from itertools import islice
@@ -29,8 +30,8 @@ def generate(config: GenerateConfig) -> None:
     load_weights(model, saved["model"], f"the checkpoint of step {saved['step']}")
     dtype = choose_precision(settings.precision, device)
     following = continuation(model.to(device).eval(), tokens, dtype, config)
-    print(config.prompt, end="", flush=True)
     letters = getincrementaldecoder("utf-8")(errors="replace")  # a letter may take several bytes
+    print(letters.decode(os.fsencode(config.prompt)), end="", flush=True)
     for token in islice(following, config.length):
         print(letters.decode(decode(token, settings)), end="", flush=True)
     print(letters.decode(b"", final=True))

@@ -110,6 +110,9 @@ class Run:
                         report.log(step, metrics)
                         if save:
                             self.checkpoints.save(step)
+                    except Stopped:  # in the evaluation: these steps are not taken again
+                        report.log(step, metrics)
+                        raise
                     except UserError:  # the run ends, but not without a checkpoint
                         self.checkpoints.save(step)
                         raise

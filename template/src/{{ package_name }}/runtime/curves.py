@@ -53,7 +53,7 @@ def draw_curves(folder: Path) -> Path:
     columns = min(len(curves), 2)
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(5.2 * columns, 3.2 * rows), dpi=120, layout="constrained")
-    figure.suptitle(folder.resolve().name)
+    figure.suptitle(folder.resolve().name, parse_math=False)
     measured_first = sorted(curves.items(), key=lambda item: "validation" not in item[1])
     for position, (name, sets) in enumerate(measured_first, start=1):
         axes = figure.add_subplot(rows, columns, position)

@@ -100,7 +100,12 @@ def train_parts(
     while True:
         epoch, begin = divmod(step, length // batch_size)
         # NumPy has promised never to change what RandomState draws
-        order = np.random.RandomState(mix(seed, epoch) & 0xFFFFFFFF).permutation(length)
+        random = np.random.RandomState(mix(seed, epoch) & 0xFFFFFFFF)
+        try:
+            order = random.permutation(length)
+        except MemoryError as error:
+            reason = f"the order of {length:,} samples does not fit into memory"
+            raise UserError(f"{reason}: use fewer of them, or larger ones") from error
         for first in range(begin * batch_size, length - batch_size + 1, batch_size):
             for part in positions:
                 yield Part(mix(seed, 1, step), part, order[first + part])

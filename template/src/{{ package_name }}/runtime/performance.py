@@ -43,6 +43,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return 0.0
     name = torch.cuda.get_device_name(device)
+    if " MIG " in name or name.startswith("GRID "):  # a part of a GPU
+        return 0.0
     return next((1e12 * peak for pattern, peak in PEAKS.items() if re.search(pattern, name)), 0.0)
 
 

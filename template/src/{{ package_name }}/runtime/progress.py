@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -50,12 +49,16 @@ class Progress:
         if self.step >= self.steps:
             return f"{duration(elapsed)} in all"
         if not taken:
-            return f"{duration(elapsed)} so far"
+            return "no step yet"
         return f"{duration(elapsed / taken * (self.steps - self.step))} left"
+
+    def percent(self) -> int:
+        """Return the share that is done, in percent: 100 is the end."""
+        return 100 * self.step // self.steps
 
     def line(self, metrics: Mapping[str, float]) -> str:
         """Return a line for a log."""
-        head = f"step {self.step}/{self.steps}  {self.step / self.steps:.0%}"
+        head = f"step {self.step}/{self.steps}  {self.percent()}%"
         figures = (shown(name, value) for name, value in metrics.items())
         return "  ".join([head, f"{time.strftime('%H:%M:%S')}, {self.left()}", *figures])
 
@@ -67,7 +70,7 @@ class Progress:
         room = min(40, width - len(text) - len("100% []  "))
         done = int(room * share)
         bar = f"[{'#' * done}{'-' * (room - done)}]  " if room >= 5 else ""
-        return f"{share:4.0%} {bar}{text}"[:width].ljust(width)
+        return f"{self.percent():3}% {bar}{text}"[:width].ljust(width)
 
 
 class Bar:
@@ -94,9 +97,9 @@ class Bar:
             self._write("\r")
 
     def _write(self, end: str) -> None:
-        width = shutil.get_terminal_size().columns - 1  # the last column would wrap
-        line = f"\r{self._draw(width)}{end}"
         try:
+            width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
+            line = f"\r{self._draw(width - 1)}{end}"  # the last column would wrap
             # Not by sys.stdout, whose lock a worker would inherit if it were forked just now
             os.write(sys.stdout.fileno(), line.encode(errors="replace"))
         except OSError:  # the terminal is gone
