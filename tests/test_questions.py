@@ -15,6 +15,7 @@ import copier
 import pytest
 import yaml
 from copier._user_data import Question
+from copier.errors import UserMessageError
 from packaging.requirements import Requirement
 
 from tests.project import Project, template
@@ -281,7 +282,7 @@ def test_what_copier_would_pass_over_is_refused_in_one_line(answer: str, message
 )
 def test_an_answer_of_another_type_is_refused(answers: dict[str, Any], message: str, tmp_path: Path) -> None:
     """A number would be looked up in the table, not be found, and end in a CPU project."""
-    with pytest.raises(copier.errors.UserMessageError, match=message):
+    with pytest.raises(UserMessageError, match=message):
         Project.render(tmp_path / "demo", **answers)
     assert not (tmp_path / "demo").exists()
 
