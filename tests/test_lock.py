@@ -100,9 +100,10 @@ def oldest(answers: dict[str, Any]) -> str:
     """Return the oldest Python that all packages of a variant have on all its platforms."""
     packages, platforms = ["torch", *answers.get("companions", [])], answers.get("platforms", EVERYWHERE[:3])
     release = answers["torch"]
+    listed: list[str] = RELEASES[release]["python"]
     return next(
         python
-        for python in RELEASES[release]["python"]
+        for python in listed
         if all(python in pythons(release, platform, package) for package in packages for platform in platforms)
     )
 
