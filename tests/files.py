@@ -23,10 +23,16 @@ from tests.table import ROOT
 def files(project: Project) -> dict[Path, str]:
     """Return the rendered files: their paths in the project, and their text, that of compressed data too."""
     return {
-        path.relative_to(project.path): (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes()).decode()
+        path.relative_to(project.path): (decompressed if path.suffix == ".gz" else bytes.decode)(path.read_bytes())
         for path in sorted(project.path.rglob("*"))
         if path.is_file()
     }
+
+
+@cache
+def decompressed(content: bytes) -> str:
+    """Return the text of a compressed file, which many projects have alike."""
+    return gzip.decompress(content).decode()
 
 
 @cache
@@ -46,6 +52,7 @@ def parse(path: Path, text: str) -> None:
         ast.parse(text, feature_version=(3, 8))
 
 
+@cache
 def assert_tidy(path: Path, text: str) -> None:
     """Check what no formatter is asked about: line endings, blanks at the end of lines, blank lines."""
     if path.name == "shakespeare.txt.gz":
