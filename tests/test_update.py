@@ -365,7 +365,7 @@ def test_who_is_asked_sees_why_the_answer_so_far_is_gone(source: Path, tmp_path:
     demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
     command = ["-m", "copier", "update", "--vcs-ref=:current:", "--skip-answered", "--data=torch=2.15"]
     terminal = Terminal(sys.executable, *command, cwd=demo)
-    terminal.wait_for("Backend. `nvidia-smi`")
+    terminal.wait_for("Backend: the first")
     terminal.wait_for("rocm7.2 (choose torch 2.14; 2.15 lacks rocm7.2)")
     terminal.press("enter")
     terminal.wait_for("is updated")

@@ -284,14 +284,14 @@ def marked(lines: list[str], unknown: list[str]) -> list[str]:
 
 
 def write_backend(text: str, backend: str, index: str | None) -> str:
-    """Return the text with a backend; its driver and, except for AMD's SDK, its GPUs are open."""
+    """Return the text with a backend; its driver and its GPUs are open, of AMD's SDK the packages for GPUs are known."""
     known = list(value(text, ("backends",)))
     if backend in known:
         return text
     row: dict[str, Any] = {"name": name_of(backend)}
     if index and (found := gpus(backend, index)):
-        row["gpus"] = {"x86_64": found}
-    unknown = [*(["driver"] if backend.startswith("cu") else []), *([] if "gpus" in row else ["gpus"])]
+        row["devices"] = found
+    unknown = [*(["driver"] if backend.startswith("cu") else []), "gpus"]
     lines = marked(block(backend, row, 2, (backend,)), unknown)
     return insert(
         text, ("backends",), "\n".join([*lines, ""]), [name for name in known if place(name) > place(backend)]

@@ -49,7 +49,7 @@ class Progress:
         if self.step >= self.steps:
             return f"{duration(elapsed)} in all"
         if not taken:
-            return "no step yet"
+            return f"{duration(elapsed)} so far"
         return f"{duration(elapsed / taken * (self.steps - self.step))} left"
 
     def percent(self) -> int:
