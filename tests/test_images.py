@@ -353,7 +353,7 @@ def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: P
         file.write("!extension\n")
     dockerfile = tmp_path / "demo" / "Dockerfile"
     before, last = dockerfile.read_text().rsplit("FROM packages\n", 1)
-    dockerfile.write_text(f"{before}{stage}\nFROM packages\n{last.replace('ENV HOME', f'{install}ENV HOME', 1)}")
+    dockerfile.write_text(f"{before}{stage}\nFROM packages\n{last.replace('USER 1000', f'{install}USER 1000', 1)}")
     image = f"{NAME}:extended"
     docker("build", "--progress", "plain", "--tag", image, ".", cwd=tmp_path / "demo")
     assert "doubled" in python(docker, image, "import torch, doubled; print(torch.ops.doubled.doubled)")
