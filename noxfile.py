@@ -38,7 +38,7 @@ VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
-USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps", "views")  # tests of an installed project
+USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)
@@ -160,7 +160,7 @@ def tests(session: nox.Session) -> None:
         "-rs",
         "--numprocesses=auto",
         "--dist=worksteal",  # some take a minute, most a second
-        *(f"--ignore=tests/test_{name}.py" for name in ("images", "lock", "trackers", *USES)),
+        *(f"--ignore=tests/test_{name}.py" for name in ("images", "lock", "trackers", "views", *USES)),
         *session.posargs,
     )
 
@@ -263,6 +263,16 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
         used = [str(ROOT / "tests" / f"test_{name}.py") for name in USES]
         options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
         session.run("pytest", *options, *used, env={"PROJECT": str(project)})
+
+
+@nox.session(python=PYTHON, default=False)
+@nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
+def views(session: nox.Session, torch: str, backend: str) -> None:
+    """Capture what a person sees of a run of an installed variant: on terminals, in files and in notebooks."""
+    install(session, "tests")
+    with installed(session, torch, backend) as project:
+        options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
+        session.run("pytest", *options, str(ROOT / "tests/test_views.py"), env={"PROJECT": str(project)})
 
 
 @nox.session(python=PYTHON, default=False)
