@@ -113,7 +113,7 @@ def test_a_whole_run_on_a_terminal(columns: int, project: Path) -> None:
     assert re.match(r"test set, with the weights of step \d+: loss ", test)
     assert re.match(r"best on the validation set: accuracy 0\.\d+, at step \d+$", best)
     assert curves == "for a picture of the curves: uv add --dev matplotlib" or curves == "curves: run/curves.png"
-    assert after == "next: python -m demo export --checkpoint run"
+    assert re.fullmatch("next: (uv run )?demo export --checkpoint run", after)
     assert all(re.fullmatch(BAR, frame) for frame in terminal.frames)
 
 
