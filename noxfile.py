@@ -253,6 +253,13 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
             session.error("the network should learn more than that")
 
 
+def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
+    """Run those of the tests that use an installed project."""
+    files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
+    options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
+    session.run("pytest", *options, *files, env={"PROJECT": str(project), **env})
+
+
 @nox.session(python=PYTHON, default=False)
 @nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
 def train(session: nox.Session, torch: str, backend: str) -> None:
@@ -260,9 +267,7 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
     install(session, "tests")
     with installed(session, torch, backend) as project:
         session.run("uv", "run", "pytest", env=OWN, external=True)
-        used = [str(ROOT / "tests" / f"test_{name}.py") for name in USES]
-        options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
-        session.run("pytest", *options, *used, env={"PROJECT": str(project)})
+        use(session, project, *USES)
 
 
 @nox.session(python=PYTHON, default=False)
@@ -271,8 +276,7 @@ def views(session: nox.Session, torch: str, backend: str) -> None:
     """Capture what a person sees of a run of an installed variant: on terminals, in files and in notebooks."""
     install(session, "tests")
     with installed(session, torch, backend) as project:
-        options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
-        session.run("pytest", *options, str(ROOT / "tests/test_views.py"), env={"PROJECT": str(project)})
+        use(session, project, "views")
 
 
 @nox.session(python=PYTHON, default=False)
@@ -286,9 +290,7 @@ def trackers(session: nox.Session, torch: str, backend: str) -> None:
         python = str(project / ".venv/bin/python")
         packages = ["tensorboard", "wandb", "trackio", "mlflow"]
         session.run_install("uv", "pip", "install", "--quiet", "--python", python, "--target", str(folder), *packages)
-        env = {"PROJECT": str(project), "TRACKERS": str(folder)}
-        options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
-        session.run("pytest", *options, str(ROOT / "tests/test_trackers.py"), env=env)
+        use(session, project, "trackers", TRACKERS=str(folder))
 
 
 @nox.session(python=PYTHON, default=False)
