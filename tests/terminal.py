@@ -9,17 +9,22 @@ from typing import Any
 import pexpect
 import pyte
 
+from tests.waiting import foreground
+
 KEYS = {"down": "\x1b[B", "space": " ", "enter": "\r"}
 
 
 class Terminal:
-    """Runs a program in a pseudo-terminal of 80 columns and 24 rows."""
+    """Runs a program in a pseudo-terminal, of 80 columns and 24 rows if nothing else is said."""
 
-    def __init__(self, *command: str | Path, cwd: Path, columns: int = 80, rows: int = 24) -> None:
+    def __init__(
+        self, *command: str | Path, cwd: Path, columns: int = 80, rows: int = 24, env: dict[str, str] | None = None
+    ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         program, *arguments = map(str, command)
-        self.child: Any = pexpect.spawn(program, arguments, cwd=str(cwd), dimensions=(rows, columns))
+        options: dict[str, Any] = {"cwd": str(cwd), "env": env, "dimensions": (rows, columns), "preexec_fn": foreground}
+        self.child: Any = pexpect.spawn(program, arguments, **options)
         self.child.delaybeforesend = None
 
     @property

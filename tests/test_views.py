@@ -1,6 +1,6 @@
 """What a person sees of a run: on a terminal of 80 and of 120 columns, in a file, in a pipe and in a notebook.
 
-`nox -s train` renders and installs the project that PROJECT names.
+`nox -s views` renders and installs the project that PROJECT names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 import nbclient
 import nbformat
 import pexpect
-import pyte
 import pytest
 
 from tests.history import replace
 from tests.installed import PROJECT
-from tests.waiting import foreground, wait_for
+from tests.terminal import Terminal
+from tests.waiting import wait_for
 
 PYTHON = PROJECT / ".venv/bin/python"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Windows has no such terminals")
@@ -54,51 +54,40 @@ def environ(project: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
 
 
-class Terminal:
-    """A terminal with a run on it.
+class Run(Terminal):
+    """A run on a terminal.
 
     Attributes:
         frames: The last line, each time that it changed.
     """
 
     def __init__(self, project: Path, columns: int, *options: str) -> None:
-        self.screen = pyte.Screen(columns, 100)
-        self.stream, self.frames = pyte.ByteStream(self.screen), list[str]()
-        self.child = pexpect.spawn(
-            COMMAND[0],
-            [*COMMAND[1:], *options],
-            cwd=project,
-            env=environ(project),
-            dimensions=(100, columns),
-            preexec_fn=foreground,
-        )
+        super().__init__(*COMMAND, *options, cwd=project, columns=columns, rows=100, env=environ(project))
+        self.frames: list[str] = []
 
     @property
     def lines(self) -> list[str]:
-        return [line.rstrip() for line in self.screen.display if line.strip()]
+        """What is on the screen, without empty rows."""
+        return [line for line in super().lines if line]
 
-    def read(self, until: Callable[[], object] = lambda: False) -> list[str]:
+    def read_until(self, holds: Callable[[], object] = lambda: False) -> list[str]:
         """Read until a condition holds, or to the end, and return the lines on the screen."""
-        deadline = time.monotonic() + 120
-        while not until():
+        deadline, running = time.monotonic() + 120, True
+        while running and not holds():
             assert time.monotonic() < deadline, self.lines
-            try:
-                self.stream.feed(self.child.read_nonblocking(4096, 1))
-            except pexpect.TIMEOUT:
-                continue
-            except pexpect.EOF:
-                self.child.close()
-                break
+            running = self.read()
             last = (self.lines or [""])[-1]
             if "%" in last and last not in self.frames[-1:]:
                 self.frames.append(last)
+        if not running:
+            self.child.close()
         return self.lines
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_whole_run_on_a_terminal(columns: int, project: Path) -> None:
-    terminal = Terminal(project, columns, *WHOLE)
-    lines = terminal.read()
+    terminal = Run(project, columns, *WHOLE)
+    lines = terminal.read_until()
     assert terminal.child.exitstatus == 0
     device, model, *settings, place, bar, test, best, curves, after = lines
     assert device == "device cpu: chosen by --device"
@@ -118,20 +107,20 @@ def test_a_whole_run_on_a_terminal(columns: int, project: Path) -> None:
 
 
 def test_a_bar_moves_between_two_logs(project: Path) -> None:
-    terminal = Terminal(project, 80, "--steps=1000000", "--log-every=1000000")
-    terminal.read(lambda: len(terminal.frames) >= 5)
+    terminal = Run(project, 80, "--steps=1000000", "--log-every=1000000")
+    terminal.read_until(lambda: len(terminal.frames) >= 5)
     begin, count = time.monotonic(), len(terminal.frames)
-    terminal.read(lambda: len(terminal.frames) >= count + 8)
+    terminal.read_until(lambda: len(terminal.frames) >= count + 8)
     assert time.monotonic() - begin < 8
     terminal.child.kill(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_an_interrupted_run_on_a_terminal(columns: int, project: Path) -> None:
-    terminal = Terminal(project, columns, "--steps=1000000")
-    terminal.read(lambda: any("loss" in frame for frame in terminal.frames))
+    terminal = Run(project, columns, "--steps=1000000")
+    terminal.read_until(lambda: any("loss" in frame for frame in terminal.frames))
     terminal.child.sendintr()
-    *_, bar, last = terminal.read()
+    *_, bar, last = terminal.read_until()
     assert terminal.child.exitstatus == 130
     assert re.fullmatch(BAR, bar)
     found = re.fullmatch(r"stopped at step (\d+): the same command resumes the run", last)
@@ -146,8 +135,8 @@ def test_a_failing_run_on_a_terminal(columns: int, failure: str, project: Path) 
     if failure == "has a bug":
         bug = 'if not model.training:\n        raise KeyError("a bug")\n    images, labels = batch\n    logits'
         replace(project / "src/demo/model.py", "images, labels = batch\n    logits", bug)
-    terminal = Terminal(project, columns, *WHOLE, *options)
-    lines = terminal.read()
+    terminal = Run(project, columns, *WHOLE, *options)
+    lines = terminal.read_until()
     (number,) = (number for number, line in enumerate(lines) if re.match(r" *\d+% ", line))
     assert re.fullmatch(BAR, lines[number])
     if failure == "diverges":
