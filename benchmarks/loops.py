@@ -102,14 +102,19 @@ def bare(case: Case) -> float:
                 loss = F.cross_entropy(model(images), labels)
             loss.backward()
             step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * train.learning_rate(step, config)
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            learn(model, optimizer, config, step)
             clock.tick(step, loss)
             if step == config.steps:
                 return clock.per_step
+
+
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Take a step with the gradients that there are, with nothing that can be left out."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * train.learning_rate(step, config)
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def project(case: Case) -> float:
@@ -117,11 +122,16 @@ def project(case: Case) -> float:
     few = TensorDataset(*case.data[:64])
     evaluate.load_data = lambda _: Data(case.data, few, few, collate=None)
     task.build_model, task.training_loss, task.measure = lambda _: case.network(), loss_of, measure
+    return trained(case.config)
+
+
+def trained(config: TrainConfig) -> float:
+    """Train by the project, and return the seconds of a step between its last two logs."""
     with tempfile.TemporaryDirectory() as name:
-        train.train(replace(case.config, out=Path(name) / "run"))
+        train.train(replace(config, out=Path(name) / "run"))
         lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
-        half, last = (json.loads(line) for line in lines[-2:])
-        return float(last["time"] - half["time"]) / (last["step"] - half["step"])
+    half, last = (json.loads(line) for line in lines[-2:])
+    return float((last["time"] - half["time"]) / (last["step"] - half["step"]))
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor], _: TrainConfig) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""The language model of a rendered project beside the same by hand, and beside nanoGPT's own train.py.
+"""The language model of a rendered project, compared with the same by hand and with nanoGPT's own train.py.
 
 It runs in the environment of an installed project named demo, rendered with data=text. Arguments: `--rounds 61`, in
 each of which a step is timed, `--steps 1000` for nanoGPT, and a checkout of it; without one it is cloned. Both learn
@@ -21,20 +21,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from demo import model as task
-from demo import train
 from demo.config import EvaluateConfig, TrainConfig
 from demo.data import Text, load_data
 from demo.evaluate import evaluate
 from demo.runtime.device import autocast, choose_device, choose_precision
-from loops import Clock
-from torch import nn
+from loops import Clock, learn, trained
 from train import ratio
 
 URL = "https://github.com/karpathy/nanoGPT"
@@ -60,22 +57,9 @@ def by_hand(config: TrainConfig) -> float:
         with autocast(DEVICE, dtype):
             loss, count = task.training_loss(model, batch, config)
         (loss / count).backward()
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * train.learning_rate(step, config)
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        learn(model, optimizer, config, step)
         clock.tick(step, loss)
     return clock.per_step
-
-
-def by_project(config: TrainConfig) -> float:
-    """Train by the project, and return the same."""
-    with tempfile.TemporaryDirectory() as name:
-        train.train(replace(config, out=Path(name) / "run"))
-        lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
-    half, last = (json.loads(line) for line in lines[-2:])
-    return float((last["time"] - half["time"]) / (last["step"] - half["step"]))
 
 
 def steps(rounds: int) -> None:
@@ -85,7 +69,7 @@ def steps(rounds: int) -> None:
         steps=2 * half, log_every=half, eval_every=never, save_every=never, compile=not ON_CPU, **SIZES
     )
     with contextlib.redirect_stdout(io.StringIO()):
-        times = [(by_hand(config), by_project(config)) for _ in range(rounds + 1)][1:]
+        times = [(by_hand(config), trained(config)) for _ in range(rounds + 1)][1:]
     bare, project = ([pair[n] for pair in times] for n in range(2))
     print(
         f"a step: {statistics.median(bare) * 1000:.3g} ms by hand, {ratio(project, bare)} x by the project", flush=True
