@@ -71,8 +71,12 @@ def interface(folder: Path, tag: str | None = None) -> Interface:
         return questions(copy, list(builds["platforms"])) | table(builds)
 
 
+# Whose values come from builds.yml: which of them are offered depends on the release
+FROM_TABLE = ("backend", "torch", "python", "other_backends", "companions")
+
+
 def questions(folder: Path, platforms: list[str]) -> Interface:
-    """Return what Copier asks, and what it offers where all platforms are chosen, and the newest Python."""
+    """Return what Copier asks, and the values that copier.yml itself offers where all platforms are chosen."""
     found: Interface = set()
     with Worker(src_path=str(folder), dst_path=folder / "none", data={"platforms": platforms}, defaults=True) as worker:
         worker._ask()
@@ -85,7 +89,8 @@ def questions(folder: Path, platforms: list[str]) -> Interface:
                 **details,
             )
             if question.get_when():
-                found |= {(name,), *((name, str(choice.value)) for choice in question._formatted_choices)}
+                values = [] if name in FROM_TABLE else question._formatted_choices
+                found |= {(name,), *((name, str(choice.value)) for choice in values)}
     return found
 
 

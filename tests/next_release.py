@@ -37,7 +37,7 @@ def release() -> dict[str, object]:
         "pypi": {**dict.fromkeys(LINUX, CUDA), "macos-arm64": "cpu", "windows-x86_64": "cpu"},
         "builds": {
             CUDA: [*LINUX, "windows-x86_64"],
-            "cu126": LINUX,
+            newest["pypi"]["linux-x86_64"]: LINUX,
             "rocm7.2": LINUX[:1],
             "xpu": LINUX[:1],
             "cpu": [*LINUX, "macos-arm64", "windows-x86_64"],

@@ -100,7 +100,7 @@ def rename_question(source: Path) -> None:
 @pytest.mark.parametrize(
     ("drop", "gone"),
     [
-        (drop_build, {("2.14", "linux-x86_64", "rocm7.14"), ("backend", "rocm7.14"), ("other_backends", "rocm7.14")}),
+        (drop_build, {("2.14", "linux-x86_64", "rocm7.14"), ("backend", "rocm7.14")}),
         (drop_release, {("torch", "2.4"), ("2.4", "linux-x86_64", "Python", "3.8")}),
         (drop_value, {("license", "BSD-3-Clause")}),
         (drop_value_from_a_row, {("tracker", "trackio")}),

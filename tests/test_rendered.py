@@ -20,6 +20,7 @@ from tests.files import assert_linted, assert_tidy, files, parse
 from tests.project import Project, apply_recipe
 from tests.table import PLATFORMS, RELEASES, on_pypi
 
+DEFAULT = on_pypi(next(iter(RELEASES)), "linux-x86_64")
 EVERYTHING = {
     "torch": "2.14",
     "platforms": list(PLATFORMS),
@@ -42,7 +43,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "text": {"data": "text", "platforms": ["linux-x86_64", "linux-aarch64"], "ci": "none"},
     "text, the oldest": {"data": "text", "torch": "2.4", "tracker": "wandb", "project_name": 12 * "long-" + "name"},
     "tensorboard": {"tracker": "tensorboard", "data": "cifar10", "user_email": "ada@example.org"},
-    "wandb": {"tracker": "wandb", "platforms": ["linux-x86_64"], "backend": "cpu", "other_backends": ["cu132"]},
+    "wandb": {"tracker": "wandb", "platforms": ["linux-x86_64"], "backend": "cpu", "other_backends": [DEFAULT]},
     "trackio": {"tracker": "trackio", "platforms": ["windows-x86_64"], "features": ["pre-commit"], "torch": "2.14"},
     "a package of another name": {"project_name": "My.Project", "package_name": "other"},
     "a long name": {
@@ -50,7 +51,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
 }
 
-DEFAULT = on_pypi(next(iter(RELEASES)), "linux-x86_64")
 RUNTIME = [
     "__init__",
     "checkpoint",
