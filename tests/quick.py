@@ -13,9 +13,12 @@ from unittest import mock
 
 import copier._main
 import copier._template
+import copier._user_data
 import jinja2
 
 compile_template = jinja2.Environment.compile
+make_template = jinja2.Environment.from_string
+find_default = copier._user_data.Question.get_default
 read_template = copier._template.load_template_config
 write_files = copier._main.Worker._render_template
 compiled: dict[tuple[Any, ...], Any] = {}
@@ -29,6 +32,29 @@ def compile_once(environment: jinja2.Environment, source: Any, name: Any = None,
     return compiled[key]
 
 
+class Words:
+    """A text without anything to fill in."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def render(self, *_: Any, **__: Any) -> str:
+        return self.text
+
+
+def skip_words(environment: jinja2.Environment, source: Any, *rest: Any, **options: Any) -> Any:
+    if isinstance(source, str) and "{" not in source:
+        return Words(source)
+    return make_template(environment, source, *rest, **options)
+
+
+def find_once(question: copier._user_data.Question) -> Any:
+    """Find the default of a question once; Copier needs that of a computed value twice."""
+    if "found" not in vars(question):
+        vars(question)["found"] = find_default(question)
+    return vars(question)["found"]
+
+
 def read_once(path: Path) -> Any:
     key = tuple(file.read_bytes() for file in sorted(path.parent.glob("*.yml")))
     if key not in questions:
@@ -39,7 +65,7 @@ def read_once(path: Path) -> Any:
 def write_at_once(worker: copier._main.Worker) -> None:
     context, answers_file = dict(worker._render_context()), worker.answers_relpath
     with (
-        mock.patch.object(copier._main.Worker, "_render_context", return_value=context),
+        mock.patch.object(copier._main.Worker, "_render_context", lambda _: context),
         mock.patch.object(copier._main.Worker, "answers_relpath", answers_file),
     ):
         write_files(worker)
@@ -53,6 +79,8 @@ def once() -> Iterator[None]:
     """
     with (
         mock.patch.object(jinja2.Environment, "compile", compile_once),
+        mock.patch.object(jinja2.Environment, "from_string", skip_words),
+        mock.patch.object(copier._user_data.Question, "get_default", find_once),
         mock.patch.object(copier._template, "load_template_config", read_once),
         mock.patch.object(copier._main.Worker, "_render_template", write_at_once),
         mock.patch.object(copier._main, "is_git_available", return_value=False),
