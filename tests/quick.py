@@ -64,8 +64,12 @@ def read_once(path: Path) -> Any:
 
 def write_at_once(worker: copier._main.Worker) -> None:
     context, answers_file = dict(worker._render_context()), worker.answers_relpath
+
+    def collected(_: copier._main.Worker) -> dict[str, Any]:
+        return context
+
     with (
-        mock.patch.object(copier._main.Worker, "_render_context", lambda _: context),
+        mock.patch.object(copier._main.Worker, "_render_context", collected),
         mock.patch.object(copier._main.Worker, "answers_relpath", answers_file),
     ):
         write_files(worker)
