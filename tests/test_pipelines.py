@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 from tests.history import append, commit, copied, git, released
 from tests.project import Project
 from tests.table import PLATFORMS
+from tests.test_copier import OLDEST
 
 EVERYTHING = {
     "torch": "2.14",
@@ -74,20 +76,24 @@ def opened(project: Project, *titles: str) -> str:
     output = programs / "output"
     output.write_text("")
     for name, script in {
-        "uvx": f'exec "{sys.executable}" -m "$@"',
-        "jq": f"""exec "{sys.executable}" -c 'import json, sys; found = json.load(sys.stdin)[sys.argv[-1][1:]]
-print(found if isinstance(found, str) else json.dumps(found))' "$@\"""",
+        "uvx": f'program=$1; shift; exec "{sys.executable}" -m "${{program%@*}}" "$@"',
+        "jq": f"""exec "{sys.executable}" -c 'import json, sys; found = json.load(sys.stdin)
+if found["update_available"]: print(found["latest_version"])'""",
         "gh": f'if [ "$2" = list ]; then printf "%s\\n" "$TITLES"; else echo "$@" > {output}; fi',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
-    (step,) = (
-        step
-        for step in load(project, ".github/workflows/template.yml")["jobs"]["update"]["steps"]
-        if "gh issue" in step.get("run", "")
-    )
+    steps = load(project, ".github/workflows/template.yml")["jobs"]["update"]["steps"]
+    look, tell = (step for step in steps if "run" in step)
+    assert "env" not in look, "a program from PyPI never sees the token"
+    found = programs / "found"
+    found.write_text("")
     env = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TITLES": "\n".join(titles)}
-    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=project.path, env=env, check=True)
+    env |= {"GITHUB_OUTPUT": str(found)}
+    subprocess.run(["bash", "-e", "-c", look["run"]], cwd=project.path, env=env, check=True)
+    assert tell["if"] == f"steps.{look['id']}.outputs.version"
+    if version := found.read_text().strip().removeprefix("version="):
+        subprocess.run(["bash", "-e", "-c", tell["run"]], cwd=project.path, env=env | {"VERSION": version}, check=True)
     return output.read_text()
 
 
@@ -97,7 +103,7 @@ def test_a_scheduled_job_fails_once_there_is_a_new_version(tmp_path: Path) -> No
     job = load(project, ".gitlab-ci.yml")["template"]
     assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
     install, *commands = job["script"]
-    assert install == "pip install copier"
+    assert install == f"pip install copier=={OLDEST}"
 
     def run() -> list[int]:
         programs = ([sys.executable, "-m", *command.split()] for command in commands)
@@ -132,13 +138,48 @@ def test_a_stale_lock_stops_a_pipeline(ci: str, render: Callable[..., Project]) 
 
 @pytest.mark.parametrize(
     ("platforms", "tags"),
-    [(["linux-aarch64"], ["saas-linux-small-arm64"]), (["linux-x86_64", "linux-aarch64"], None)],
+    [(["linux-aarch64"], ["$AARCH64_RUNNER"]), (["linux-x86_64", "linux-aarch64"], None)],
     ids=["aarch64", "both"],
 )
 def test_gitlab_runs_on_a_platform_of_the_project(
     platforms: list[str], tags: list[str] | None, render: Callable[..., Project]
 ) -> None:
-    assert load(render(ci="gitlab", platforms=platforms), ".gitlab-ci.yml")["check"].get("tags") == tags
+    pipeline = load(render(ci="gitlab", platforms=platforms), ".gitlab-ci.yml")
+    assert pipeline["check"].get("tags") == tags
+    assert pipeline["variables"] == {"AARCH64_RUNNER": "saas-linux-medium-arm64"}, "a runner that GitLab.com has"
+
+
+@pytest.mark.parametrize(("backend", "device"), [("cu132", "cuda"), ("rocm7.2", "cuda"), ("xpu", "xpu"), ("cpu", "")])
+def test_gpus_are_tested_where_there_is_a_runner(backend: str, device: str, tmp_path: Path) -> None:
+    """It is off until a variable names the runner, runs no stranger's code, and fails where torch finds no GPU."""
+    projects = {ci: Project.render(tmp_path / ci, backend=backend, ci=ci) for ci in ("github", "gitlab")}
+    github = load(projects["github"], ".github/workflows/ci.yml")["jobs"].get("gpu")
+    gitlab = load(projects["gitlab"], ".gitlab-ci.yml").get("gpu")
+    if not device:
+        assert github is gitlab is None
+        return
+    assert github["if"] == "vars.GPU_RUNNER && github.event_name == 'push'"
+    assert github["runs-on"] == "${{ vars.GPU_RUNNER }}"
+    assert gitlab["rules"] == [{"if": "$GPU_RUNNER && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
+    assert gitlab["tags"] == ["$GPU_RUNNER"]
+    commands = [step["run"] for step in github["steps"] if "run" in step]
+    assert commands == ["uv sync --locked", *gitlab["script"]] == [*gitlab["before_script"][1:], *gitlab["script"]]
+    assert f"device='{device}'" in commands[1]
+    assert commands[2] == "uv run pytest -m gpu"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: the hooks run in a shell")
+def test_a_hook_in_a_fresh_clone_says_what_installs_it(render: Callable[..., Project]) -> None:
+    project = render()
+    (local,) = load(project, ".pre-commit-config.yaml")["repos"]
+    project.lock()
+    programs = project.path / "bin"  # without the ruff of whoever runs the tests
+    programs.mkdir()
+    (programs / "uv").symlink_to(str(shutil.which("uv")))
+    for hook in local["hooks"][:2]:
+        with pytest.raises(AssertionError, match="Failed to spawn"):
+            project.uv(*hook["entry"].removeprefix("uv ").split(), PATH=str(programs))
+        assert "uv sync" in hook["name"]
 
 
 @pytest.mark.parametrize("platforms", [["linux-x86_64"], ["linux-aarch64"], list(PLATFORMS)], ids=" ".join)
@@ -163,12 +204,14 @@ def test_an_image_is_pushed_for_a_tag_alone(platforms: list[str], render: Callab
 
 def assert_gitlab_pushes_for_a_tag(project: Project) -> None:
     jobs = load(project, ".gitlab-ci.yml")
-    reserved = {"image", "services", "stages", "before_script", "after_script", "variables", "cache", "include"}
+    jobs.pop("variables", None)
+    reserved = {"image", "services", "stages", "before_script", "after_script", "cache", "include"}
     assert not reserved & set(jobs), "names that GitLab keeps for itself"
     pushing = {name for name, job in jobs.items() if "push=true" in str(job) or "imagetools" in str(job)}
     assert pushing
     for name in (*pushing, *(name for name, job in jobs.items() if job.get("extends") in pushing)):
-        assert jobs[jobs[name].get("extends", name)]["rules"] == [{"if": "$CI_COMMIT_TAG =~ /^v/"}]
+        (rule,) = jobs[name]["rules"]
+        assert rule["if"].split(" && ")[0] == "$CI_COMMIT_TAG =~ /^v/"
     assert jobs["check"]["timeout"]
 
 
@@ -182,9 +225,11 @@ def assert_gitlab_pushes_for_a_tag(project: Project) -> None:
     ],
     ids=["one", "two"],
 )
+@pytest.mark.parametrize("runner", ["saas-linux-medium-arm64", ""])
 def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
-    ci: str, platforms: list[str], pushed: list[str], render: Callable[..., Project]
+    ci: str, platforms: list[str], pushed: list[str], runner: str, render: Callable[..., Project]
 ) -> None:
+    """With a variable, GitLab does without a runner on aarch64."""
     project = render(ci=ci, platforms=platforms)
     programs = project.path / "bin"
     programs.mkdir()
@@ -195,7 +240,7 @@ def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
     shared = {"PUSHED": str(output), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TOKEN": "t"}
     shared |= {"GITHUB_REPOSITORY": "Org/Demo", "GITHUB_REF_NAME": "v1.0.0", "GITHUB_ACTOR": "a", "GITHUB_SHA": "0"}
     shared |= {"CI_REGISTRY_IMAGE": "ghcr.io/org/demo", "CI_COMMIT_TAG": "v1.0.0", "CI_COMMIT_SHA": "0"}
-    shared |= {"CI_REGISTRY": "r", "CI_REGISTRY_USER": "u", "CI_REGISTRY_PASSWORD": "p"}
+    shared |= {"AARCH64_RUNNER": runner, "CI_REGISTRY": "r", "CI_REGISTRY_USER": "u", "CI_REGISTRY_PASSWORD": "p"}
 
     def run(commands: list[str], machine: str) -> None:
         env = os.environ | shared | {"MACHINE": machine}
@@ -213,6 +258,7 @@ def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
     if join:
         run(join, "x86_64")
     text = output.read_text()
+    assert ("demo:v1.0.0-aarch64\n" in text) == (ci == "gitlab" and bool(join and runner)) or ci == "github"
     assert re.findall(r"name=ghcr\.io/org/demo:(\S+?),push=true|--tag ghcr\.io/org/demo:(\S+)", text) == [
         (tag, "") if "-" in tag or len(platforms) == 1 else ("", tag) for tag in pushed
     ]
