@@ -142,6 +142,9 @@ NO_DRIVER: dict[str, Any] = {"driver": {"cuda": "", "gpus": []}}
 CPU: dict[str, Any] = {"build": "cpu", "packages": {"torch": "2.15.0+cpu"}, "torch": {"kernels": [], "devices": {}}}
 CPU_PROJECT = {**CPU, "answers": {"backend": "cpu"}}
 SEVERAL = {"other_backends": "cpu"}
+OTHER_TORCH = '{"sync": {"changes": [{"name": "torch"}]}}'
+SECOND = {**CPU, "answers": SEVERAL, **NO_DRIVER, "uv": {"sync": OTHER_TORCH, "sync --group cpu": UV["sync"]}}
+STAYS = {"environ": {"UV_NO_SYNC": "1"}}
 MAC = {"machine": ("darwin", "arm64", "15.1"), **NO_DRIVER, "build": "cpu", "torch": {"devices": {"mps": ""}}}
 ROCM: dict[str, Any] = {
     "answers": {"torch": "2.14", "backend": "rocm7.2"},
@@ -168,7 +171,7 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "an H100, the default project": {},
     "a Mac": MAC,
     "a runner without a GPU, a CPU project": {**CPU_PROJECT, **NO_DRIVER},
-    "the second of two backends, without a GPU": {**CPU, "answers": SEVERAL, **NO_DRIVER},
+    "the second of two backends, without a GPU": {**SECOND, **STAYS},
     "one visible GPU of two": {
         "driver": {"gpus": [["9.0", "NVIDIA H100"]] * 2},
         "environ": {"CUDA_VISIBLE_DEVICES": "1"},
@@ -354,6 +357,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "not as in uv.lock: p0, p1, p2, p3, …",
         ["uv sync --no-group cu132 --group cpu"],
     ),
+    "a backend that the next command replaces": (
+        SECOND,
+        "warning",
+        "uv run and uv add replace the cpu build by that of cu132",
+        ["export UV_NO_SYNC=1"],
+    ),
     "a lock that cannot be installed here": (
         {"uv": {"sync": "error: Distribution `x==1` can't be installed because it has no wheel for this platform"}},
         "error",
@@ -505,7 +514,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         {**CPU, "answers": {"backend": "cpu", "other_backends": "cu132"}},
         "warning",
         "there is a GPU, .* but this is the cpu build",
-        ["uv sync --no-group cpu --group cu132"],
+        ["export UV_NO_SYNC=1", "uv sync --no-group cpu --group cu132"],
     ),
     "Windows, where the newest torch has no CUDA": (
         {
@@ -574,6 +583,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "error",
         "torch does not load: ImportError: libcudart.so.13",
         ["uv sync --reinstall"],
+    ),
+    "a broken torch, of the second of two backends": (
+        {**SECOND, **STAYS, "torch": "OSError: libgomp.so.1"},
+        "error",
+        "torch does not load: OSError: libgomp.so.1",
+        ["uv sync --no-group cu132 --group cpu --reinstall"],
     ),
     "an import that hangs": (
         {"torch": "no answer within 60 s"},
@@ -937,8 +952,8 @@ def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str
         if not commands:
             assert not doctor.advise([machine], doctor.ANSWERS)["computing"]
             continue
-        if commands[0].startswith("uv sync"):
-            (backend,) = commands[0].split()[5:] or [doctor.ANSWERS["backend"]]
+        if "copier" not in commands[0]:
+            (backend,) = commands[-1].split()[5:] or [doctor.ANSWERS["backend"]]
             assert doctor.served(machine, backend, doctor.ANSWERS["torch"])
             continue
         data = dict(word.split("=", 1) for word in shlex.split(commands[0])[5:] if word != "--data")
@@ -950,7 +965,7 @@ def test_a_fix_that_changes_answers_leads_to_what_it_says(answers: dict[str, str
         after = known[commands[0]]
         assert platform in after.ANSWERS["platforms"]
         if doctor.advise([machine], doctor.ANSWERS)["computing"]:
-            assert after.commands(machine)[0].startswith("uv sync")
+            assert "copier" not in after.commands(machine)[0]
         else:
             assert after.commands(machine) == []
 
