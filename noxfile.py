@@ -331,6 +331,14 @@ def builds(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def packages(session: nox.Session) -> None:
+    """Add the packages that need torch to three projects, on PyPI as it is, and write docs/packages.md's table."""
+    install(session, "tests")
+    skip_unless_reached(session, "https://pypi.org/simple/torch/")
+    session.run("python", "-m", "tests.packages")
+
+
+@nox.session(python=PYTHON, default=False)
 def release(session: nox.Session) -> None:
     """Check that the template may be released under a version, and tag it: `-- 1.2.0`."""
     install(session, "tests")

@@ -173,7 +173,7 @@ class Project:
                 package.get("index", ""),
                 tuple(
                     wheel.get("name") or wheel["url"].rsplit("/", 1)[1].replace("%2B", "+")
-                    for wheel in package["wheels"]
+                    for wheel in package.get("wheels", [])  # an sdist has none
                 ),
             )
             for package in self.exported(backend)

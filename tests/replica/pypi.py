@@ -55,11 +55,17 @@ def anchors(page: str) -> list[str]:
 
 
 @cache
-def upload_times(index: str, package: str) -> dict[str, str]:
-    """Return when the files of a package came to an index that says so in JSON (PEP 691), as PyPI does."""
+def files(index: str, package: str) -> list[dict[str, Any]]:
+    """Return what an index says of each file of a package in JSON (PEP 691), as PyPI does, with the upload times."""
     request = urllib.request.Request(f"{index}/{package}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
     with urllib.request.urlopen(request, timeout=60) as response:
-        return {file["filename"]: file["upload-time"] for file in json.load(response)["files"]}
+        found: list[dict[str, Any]] = json.load(response)["files"]
+    return found
+
+
+def upload_times(index: str, package: str) -> dict[str, str]:
+    """Return when the files of a package came to an index."""
+    return {file["filename"]: file["upload-time"] for file in files(index, package)}
 
 
 @cache
