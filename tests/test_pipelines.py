@@ -153,10 +153,10 @@ def test_gitlab_runs_on_a_platform_of_the_project(
 def test_gpus_are_tested_where_there_is_a_runner(backend: str, device: str, tmp_path: Path) -> None:
     """It is off until a variable names the runner, runs no stranger's code, and fails where torch finds no GPU."""
     projects = {ci: Project.render(tmp_path / ci, backend=backend, ci=ci) for ci in ("github", "gitlab")}
-    github = load(projects["github"], ".github/workflows/ci.yml")["jobs"].get("gpu")
-    gitlab = load(projects["gitlab"], ".gitlab-ci.yml").get("gpu")
+    github = load(projects["github"], ".github/workflows/ci.yml")["jobs"].get("gpu", {})
+    gitlab = load(projects["gitlab"], ".gitlab-ci.yml").get("gpu", {})
     if not device:
-        assert github is gitlab is None
+        assert github == gitlab == {}
         return
     assert github["if"] == "vars.GPU_RUNNER && github.event_name == 'push'"
     assert github["runs-on"] == "${{ vars.GPU_RUNNER }}"
