@@ -1,4 +1,4 @@
-"""Faults, each planted in the package of an installed project or in the doctor, and the one test that must notice it.
+"""Faults, each planted in the package of an installed project or in the template, and the one test that must notice it.
 
 `nox -s faults` renders and installs the project. Arguments are words, one of which a fault must hold: `-- loader.py`.
 """
@@ -21,8 +21,8 @@ from tests.table import ROOT
 class Fault(NamedTuple):
     """What a file has, what replaces it, and which test must fail.
 
-    The file is one of the package, and the test one of the project, as the answer to `data` makes it; or it is the doctor,
-    whose tests are the template's.
+    The file is one of the package, and the test one of the project, as the answer to `data` makes it; or it is a file of the
+    template, whose tests are the template's.
     """
 
     file: str
@@ -39,11 +39,17 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_loader.py",
     "runtime/test_dist.py",
 )
+PIPELINES, CONTAINERS, COMMANDS = "tests/test_pipelines.py", "tests/test_containers.py", "tests/test_commands.py"
+WORKFLOWS, GITLAB, BATCH = (
+    "template/.github/workflows",
+    "template/.gitlab-ci.yml.jinja",
+    "template/slurm/train.sbatch.jinja",
+)
 DATA, MODEL = "test_data.py", "test_model.py"
 REPORT, PROGRESS, CURVES, SETTINGS, PERFORMANCE = (
     f"runtime/test_{name}.py" for name in ("report", "progress", "curves", "settings", "performance")
 )
-DOCTOR, SITUATIONS = "tools/doctor.py", "tests/test_doctor.py"
+DOCTOR, SITUATIONS = "template/tools/doctor.py.jinja", "tests/test_doctor.py"
 WRONG, RIGHT = f"{SITUATIONS}::test_what_is_wrong_is_found", f"{SITUATIONS}::test_nothing_is_wrong"
 FAULTS = [
     # The loop
@@ -1164,6 +1170,124 @@ FAULTS = [
         "    for process in []:\n",
         f"{SITUATIONS}::test_an_interrupt_and_a_closed_pipe_are_no_tracebacks",
     ),
+    # The files around the package
+    Fault(
+        "template/pyproject.toml.jinja",
+        "strict = true",
+        "strict = false",
+        "tests/test_rendered.py::test_types_are_checked_strictly",
+    ),
+    Fault(
+        "includes/wheels.jinja",
+        "torch_index.rstrip('/') !=",
+        "torch_index !=",
+        "tests/test_mirrors.py::test_pytorchs_own_index_with_a_slash_is_no_mirror",
+    ),
+    Fault(
+        "template/pyproject.toml.jinja",
+        "torch_index.rstrip('/')",
+        "torch_index",
+        "tests/test_mirrors.py::test_a_slash_at_the_end_changes_nothing",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "    USER=user\nUSER 1000\n",
+        "    USER=user\n",
+        f"{CONTAINERS}::test_no_container_runs_as_root",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "/home/user/.uv/venv\nUSER 1000\n",
+        "/home/user/.uv/venv\n",
+        f"{CONTAINERS}::test_no_container_runs_as_root",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "export --quiet --locked",
+        "export --quiet",
+        f"{CONTAINERS}::test_the_layers_of_an_image_have_the_packages_that_move_together",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "(audio|codec|vision)?",
+        "(audio|vision)?",
+        f"{CONTAINERS}::test_the_layers_of_an_image_have_the_packages_that_move_together",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "triton(-.*)?",
+        "triton",
+        f"{CONTAINERS}::test_the_layers_of_an_image_have_the_packages_that_move_together",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        "'cuda|nvidia'",
+        "'nvidia'",
+        f"{CONTAINERS}::test_the_layers_of_an_image_have_the_packages_that_move_together",
+    ),
+    Fault(
+        "template/Dockerfile.jinja",
+        'RUN test "$(uname -m)" = {{ machine }}',
+        "RUN true",
+        f"{CONTAINERS}::test_an_image_of_one_platform_is_refused_on_the_other",
+    ),
+    Fault("template/compose.yaml.jinja", "    shm_size: 8gb\n", "", f"{CONTAINERS}::test_compose_passes_the_gpus_on"),
+    Fault(
+        "template/compose.gpu.yaml.jinja", "      - /dev/kfd\n", "", f"{CONTAINERS}::test_compose_passes_the_gpus_on"
+    ),
+    Fault(
+        "template/compose.gpu.yaml.jinja",
+        "    gpus: all\n",
+        "    devices: []\n",
+        f"{CONTAINERS}::test_compose_passes_the_gpus_on",
+    ),
+    Fault(
+        f"{WORKFLOWS}/image.yml.jinja",
+        '    tags: ["v*"]\n',
+        '    tags: ["v*"]\n  pull_request:\n',
+        f"{PIPELINES}::test_an_image_is_pushed_for_a_tag_alone",
+    ),
+    Fault(
+        f"{WORKFLOWS}/image.yml.jinja",
+        "    needs: image\n",
+        "",
+        f"{PIPELINES}::test_each_machine_pushes_its_image_and_the_last_job_joins_them",
+    ),
+    Fault(
+        f"{WORKFLOWS}/ci.yml.jinja",
+        "      - run: uv run pytest\n",
+        "",
+        f"{PIPELINES}::test_a_pipeline_checks_what_the_readme_says",
+    ),
+    Fault(GITLAB, "    - uv run pytest\n", "", f"{PIPELINES}::test_a_pipeline_checks_what_the_readme_says"),
+    Fault(
+        f"{WORKFLOWS}/template.yml",
+        "23 6 * * 1",
+        "23 6 31 2 *",
+        f"{PIPELINES}::test_the_template_is_looked_at_each_week",
+    ),
+    Fault(GITLAB, "$CI_COMMIT_TAG =~", "$CI_COMMIT_TAG !~", f"{PIPELINES}::test_an_image_is_pushed_for_a_tag_alone"),
+    Fault(
+        GITLAB,
+        "$CI_COMMIT_BRANCH == ",
+        "$CI_COMMIT_BRANCH != ",
+        f"{PIPELINES}::test_gpus_are_tested_where_there_is_a_runner",
+    ),
+    Fault(BATCH, "kill -TERM", "kill -KILL", f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again"),
+    Fault(BATCH, "USR1\nwait", "USR2\nwait", f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again"),
+    Fault(
+        BATCH,
+        "exec scontrol requeue",
+        "exec true",
+        f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again",
+    ),
+    Fault(
+        BATCH,
+        "export SRUN_CPUS_PER_TASK",
+        "export CPUS",
+        f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again",
+    ),
+    Fault(BATCH, "USR1@120", "USR1@1", f"{COMMANDS}::test_slurm_gives_a_job_time_for_its_checkpoint"),
 ]
 
 
@@ -1182,7 +1306,7 @@ def notices(project: Path, source: Path, fault: Fault | None, tests: list[str]) 
         for file in ("copier.yml", "builds.yml", "pyproject.toml") if of_template else ("pyproject.toml",):
             shutil.copy(source / file, copy)
         if fault:
-            path = copy / (f"template/{fault.file}.jinja" if of_template else f"src/demo/{fault.file}")
+            path = copy / (fault.file if of_template else f"src/demo/{fault.file}")
             text = path.read_text(encoding="utf-8")
             assert fault.old in text, f"{fault.file} has no {fault.old!r}"
             path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
@@ -1217,7 +1341,7 @@ def main() -> int:
         text = rendered_again(project, Path(name) / "demo", data="text")
 
         def source(fault: Fault) -> Path:
-            return ROOT if fault.file == DOCTOR else text if fault.data == "text" else project
+            return ROOT if fault.test.startswith("tests/") else text if fault.data == "text" else project
 
         for place in (project, text, ROOT):  # without a fault, all pass
             if tests := sorted({fault.test for fault in faults if source(fault) == place}):

@@ -56,6 +56,7 @@ def test_a_pipeline_has_the_smallest_backend_and_the_tools(
 
 SRUN = """#!/bin/sh
 echo "$@" > srun.txt
+echo "$SRUN_CPUS_PER_TASK" > cpus.txt
 [ -n "$CODE" ] && exit "$CODE"
 trap 'echo saved > saved.txt; exit 1' TERM
 touch started.txt
@@ -93,9 +94,19 @@ def test_a_batch_job_that_runs_out_of_time_is_queued_again(
     assert (folder / "saved.txt").exists(), "the requeue waits for the checkpoint"
     assert (folder / "scontrol.txt").read_text().split() == ["requeue", "7"]
     command = (folder / "srun.txt").read_text()
+    assert (folder / "cpus.txt").read_text().strip() == "8", "srun does not inherit them"
     assert "--nnodes 2" in command
     assert "--rdzv-endpoint first:20007" in command
     assert command.rstrip().endswith("-m demo train --steps 9")
+
+
+def test_slurm_gives_a_job_time_for_its_checkpoint(render: Callable[..., Project]) -> None:
+    script = (render(features=["slurm"]).path / "slurm" / "train.sbatch").read_text()
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.+)$", script, re.MULTILINE))
+    to, signal_name, seconds = re.split("[:@]", options["signal"])
+    assert (to, signal_name) == ("B", "USR1"), "to the script alone"
+    assert int(seconds) >= 100, "torchrun's processes have that long"
+    assert f"trap 'timeout=1; kill -TERM \"$run\"' {signal_name}" in script
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")

@@ -11,7 +11,7 @@ import pytest
 from tests import replica as stand_in
 from tests.files import files
 from tests.project import Project
-from tests.table import PLATFORMS, RELEASES
+from tests.table import PLATFORMS, RELEASES, TABLE
 
 NEWEST = next(iter(RELEASES))
 ANSWERS = {"platforms": list(PLATFORMS), "backend": "cpu", "companions": ["torchvision"]}
@@ -30,6 +30,18 @@ def test_a_server(replica: str, render: Callable[..., Project]) -> None:
     project = render(**ANSWERS, torch_index=replica)
     project.lock()
     assert_from(project, replica)
+
+
+def test_a_slash_at_the_end_changes_nothing(render: Callable[..., Project], tmp_path: Path) -> None:
+    url = "https://mirror.example.org/whl"
+    pyproject = render(**ANSWERS, torch_index=url).path / "pyproject.toml"
+    slashed = Project.render(tmp_path / "slashed" / "demo", **ANSWERS, torch_index=f"{url}/").path / "pyproject.toml"
+    assert slashed.read_text() == pyproject.read_text()
+
+
+def test_pytorchs_own_index_with_a_slash_is_no_mirror(render: Callable[..., Project]) -> None:
+    """What PyPI carries still comes from there."""
+    assert "index" not in render(torch_index=f"{TABLE['index']}/").pyproject["tool"]["uv"]
 
 
 @pytest.mark.parametrize("name", ["whl", "a mirror"])

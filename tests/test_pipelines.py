@@ -116,6 +116,30 @@ def test_a_scheduled_job_fails_once_there_is_a_new_version(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_a_pipeline_checks_what_the_readme_says(ci: str, render: Callable[..., Project]) -> None:
+    project = render(ci=ci)
+    if ci == "github":
+        steps = [step.get("run") for step in load(project, ".github/workflows/ci.yml")["jobs"]["check"]["steps"]]
+    else:
+        steps = load(project, ".gitlab-ci.yml")["check"]["script"]
+    (block,) = re.findall(
+        r"^## Check\n\n```sh\n(.*?)```", (project.path / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert block.splitlines() == ["uv run ruff format", "uv run ruff check", "uv run mypy", "uv run pytest"]
+    assert {line.replace("ruff format", "ruff format --check") for line in block.splitlines()} <= {*steps}
+
+
+def test_the_template_is_looked_at_each_week(render: Callable[..., Project]) -> None:
+    workflow = yaml.load((render().path / ".github/workflows/template.yml").read_text(), yaml.BaseLoader)
+    (schedule,) = workflow["on"]["schedule"]
+    minute, hour, day, month, weekday = schedule["cron"].split()
+    assert (day, month) == ("*", "*")
+    assert int(minute) < 60
+    assert int(hour) < 24
+    assert int(weekday) < 7
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_a_stale_lock_stops_a_pipeline(ci: str, render: Callable[..., Project]) -> None:
     project = render(ci=ci)
     if ci == "github":
@@ -255,6 +279,9 @@ def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
         build, join = jobs["docker"]["script"], jobs["manifest"]["script"] if "manifest" in jobs else None
     for platform in platforms:
         run(build, platform.removeprefix("linux-"))
+    waits_for = {need["job"] if isinstance(need, dict) else need for need in listed(jobs, "manifest")}
+    pushing = {"image"} if ci == "github" else {"docker", "docker on aarch64"}
+    assert waits_for == (pushing if join else set())
     if join:
         run(join, "x86_64")
     text = output.read_text()
@@ -262,6 +289,12 @@ def test_each_machine_pushes_its_image_and_the_last_job_joins_them(
     assert re.findall(r"name=ghcr\.io/org/demo:(\S+?),push=true|--tag ghcr\.io/org/demo:(\S+)", text) == [
         (tag, "") if "-" in tag or len(platforms) == 1 else ("", tag) for tag in pushed
     ]
+
+
+def listed(jobs: dict[str, Any], name: str) -> list[Any]:
+    """Return what a job waits for, if there is such a job."""
+    needs = jobs.get(name, {}).get("needs", [])
+    return [needs] if isinstance(needs, str) else list(needs)
 
 
 ANSWERS = [{}, EVERYTHING, {"torch": "2.14", "backend": "xpu", "companions": ["torchvision"]}]

@@ -68,6 +68,13 @@ RUNTIME = [
     "weights",
 ]
 
+
+def test_types_are_checked_strictly(render: Callable[..., Project]) -> None:
+    settings = render().pyproject["tool"]["mypy"]
+    assert settings["strict"]
+    assert {"src", "tests"} <= {*settings["files"]}
+
+
 HOSTILE = {
     "quotes": "It's \"quoted\" and 'quoted' and `quoted`",
     "backslashes": '\\ \\n \\\\ \\" \\u0041 C:\\temp',
