@@ -87,6 +87,13 @@ def without_uv() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("UV_") or name in kept}
 
 
+def resolving() -> dict[str, str]:
+    """Return the environment in which uv sees the packages of the day that the table of builds was read."""
+    env = without_uv() | {"UV_PYTHON": sys.executable, "UV_EXCLUDE_NEWER": str(TABLE["as_of"])}
+    # tests/uv/uv.toml, in the place of whoever runs the tests
+    return env | {"XDG_CONFIG_HOME": str(ROOT / "tests"), "APPDATA": str(ROOT / "tests")}
+
+
 @cache
 def template() -> Path:
     """Return a copy of the template as it is in the working tree. Copier need not clone it, for it is no repository."""
@@ -142,11 +149,7 @@ class Project:
 
     def uv(self, *arguments: str, **variables: str) -> str:
         """Run uv in the project, on the packages of the day that the table of builds was read, and return its output."""
-        env = without_uv() | {"UV_PYTHON": sys.executable, "UV_EXCLUDE_NEWER": str(TABLE["as_of"])}
-        # tests/uv/uv.toml, in the place of whoever runs the tests
-        env |= {"XDG_CONFIG_HOME": str(ROOT / "tests"), "APPDATA": str(ROOT / "tests")}
-        env["MACOSX_DEPLOYMENT_TARGET"] = RELEASES[self.answers["torch"]]["macos"]
-        env |= variables
+        env = resolving() | {"MACOSX_DEPLOYMENT_TARGET": RELEASES[self.answers["torch"]]["macos"]} | variables
         done = subprocess.run(["uv", *arguments], cwd=self.path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"uv {' '.join(arguments)}\n{done.stderr}"
         return done.stdout
