@@ -86,7 +86,7 @@ def repository(
 
 def house(text: str, replica: str) -> str:
     """Put an index that is there and has nothing in the place of one that is nowhere."""
-    return text.replace("https://pkgs.example.org/simple", f"{replica}/house")
+    return text.replace("https://pkgs.example.org/simple", replica.replace("/whl", "/house"))
 
 
 def assert_locked(folder: Path, options: list[str], answers: dict[str, Any], replica: str) -> None:
@@ -96,7 +96,8 @@ def assert_locked(folder: Path, options: list[str], answers: dict[str, Any], rep
     for backend in project.backends:
         export = ["--frozen", "--format=pylock.toml", "--all-packages", "--no-emit-workspace"]
         chosen = options if backend == project.backends[0] else project.groups(backend)
-        project._exported[backend] = tomllib.loads(project.uv("export", *export, *chosen))["packages"]
+        packages = tomllib.loads(project.uv("export", *export, *chosen))["packages"]
+        project._exported[backend] = [package for package in packages if "directory" not in package]
         for platform in answers["platforms"]:
             locked = project.locked(backend, platform)
             for package in ("torch", *project.answers["companions"]):
