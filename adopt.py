@@ -403,7 +403,9 @@ def refuse_foreign(root: Path, main: Document) -> None:
     """Refuse what uv does not lock."""
     tool, again = main.before.get("tool", {}), "then run this again"
     if "poetry" in tool:
-        raise Refused(f"this is a Poetry project without [project]: run 'uvx migrate-to-uv', {again}")
+        local = re.search(r"\+(cpu|xpu|cu\d+|rocm[\d.]+)", main.text)  # which it cannot migrate
+        first = f"remove every {local[0]}, " if local else ""
+        raise Refused(f"this is Poetry without [project]: {first}run 'uvx migrate-to-uv --skip-lock', {again}")
     for name in ("setup.py", "setup.cfg"):
         if (root / name).exists():
             raise Refused(f"{name} lists the requirements: list them under [project] in pyproject.toml, {again}")
@@ -951,7 +953,9 @@ def adopt(root: Path, options: argparse.Namespace) -> None:
 
     files = {document.path: document.written() for document in found}
     if options.doctor:
-        files[root / "tools" / "doctor.py"] = plan.wanted.doctor
+        final = plan.wanted.answers | {"python": plan.python}
+        answers = {name: final[name] for name in (*ASKED, "torch_index")}
+        files[root / "tools" / "doctor.py"] = render(source, ref, answers, {}, defaults=True).doctor
     files = {path: content for path, content in files.items() if not path.exists() or path.read_bytes() != content}
     show(root, plan, files)
     if files and not options.yes and not person:
@@ -965,15 +969,15 @@ def show(root: Path, plan: Plan, files: dict[Path, bytes]) -> None:
     """Print what changes: by name, then line by line."""
     places = list(others(root, plan.documents))
     left = [f"also names torch, and is left as it is: {', '.join(places[:20])}"] if places else []
-    print("\n".join(f"- {note}" for note in [*dict.fromkeys(plan.notes), *left]) if files else "Nothing to change.")
+    for note in [*dict.fromkeys(plan.notes), *left] if files else ["nothing to change"]:
+        print(f"- {note}")
     for path, content in files.items():
         name, old = path.relative_to(root).as_posix(), text_of(path) if path.exists() else ""
         if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
             raise Refused(f"{name} is read-only: make it writable first")
         lines = old.splitlines(), content.decode("utf-8-sig").splitlines()
-        print(
-            "\n".join(difflib.unified_diff(*lines, name, name, lineterm="")) if content != plan.wanted.doctor else name
-        )
+        for line in difflib.unified_diff(*lines, name, name, lineterm="") if path.suffix != ".py" else [f"+++ {name}"]:
+            print(line)
 
 
 def main(given: list[str] | None = None) -> int:

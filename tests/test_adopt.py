@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +18,12 @@ import yaml
 
 import adopt
 from tests import quick
+from tests.history import commit, git
 from tests.project import Project, resolving, template
 from tests.replica.pypi import PYPI
 from tests.table import ROOT, TABLE, home, loads, on_pypi, plain, versions
+from tests.terminal import Terminal
+from tests.test_questions import ASKED
 
 PLATFORMS = ["linux-x86_64", "linux-aarch64", "macos-arm64"]
 SHAPES = {
@@ -136,13 +143,12 @@ def test_a_shape_is_adopted(name: str, repository: Repository, replica: str, tmp
         repository.folder, shape.get("options", []), answers | {"companions": shape.get("companions", [])}, replica
     )
 
-    # Again, with the answers and with none: nothing changes
+    # Again, with the answers that the file shows: nothing changes
     lock = (repository.folder / "uv.lock").read_bytes()
-    for again in (answers, {}):
-        code, output, errors = repository.adopt(**again)
-        assert (code, "Nothing to change." in output) == (0, True), output + errors
-        assert repository.files() == after
-        assert (repository.folder / "uv.lock").read_bytes() == lock
+    code, output, errors = repository.adopt()
+    assert (code, "- nothing to change\n" in output) == (0, True), output + errors
+    assert repository.files() == after
+    assert (repository.folder / "uv.lock").read_bytes() == lock
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -154,3 +160,317 @@ def test_a_shape_is_refused(name: str, repository: Repository) -> None:
     assert (code, output, errors) == (1, "", f"adopt: {shape['refused']}\n")
     assert repository.files() == before
     assert not (repository.folder / "uv.lock").exists()
+
+
+PLAIN = {
+    "pyproject.toml": '[project]\nname = "lab"\nversion = "1"\nrequires-python = ">=3.11,<3.13"\ndependencies = ["torch"]\n'
+}
+CUDA: dict[str, Any] = {"torch": "2.14", "backend": "cu126", "platforms": PLATFORMS}
+
+
+def test_every_question_of_the_template_is_asked_or_fixed() -> None:
+    assert [name for name in ASKED if name not in adopt.FIXED] == list(adopt.ASKED)
+    assert set(adopt.FIXED) < set(ASKED)
+
+
+def test_other_answers_move_what_an_earlier_run_wrote(repository: Repository, replica: str) -> None:
+    repository.write(PLAIN)
+    for answers in (
+        CUDA | {"companions": ["torchvision"]},
+        {
+            "torch": "2.14",
+            "backend": "rocm7.2",
+            "platforms": ["linux-x86_64", "macos-arm64"],
+            "companions": ["torchvision"],
+        },
+        {
+            "torch": "2.13",
+            "backend": "cu126",
+            "other_backends": ["cpu"],
+            "platforms": PLATFORMS,
+            "companions": ["torchvision"],
+        },
+    ):
+        code, output, errors = repository.adopt("--yes", **answers)
+        assert code == 0, output + errors
+        assert_locked(repository.folder, [], answers, replica)
+    # One answer alone: the others are as the file shows them
+    code, output, errors = repository.adopt("--yes", other_backends=[])
+    assert code == 0, output + errors
+    moved = repository.files()
+    shutil.rmtree(repository.folder)
+    repository.folder.mkdir()
+    repository.write(PLAIN)
+    repository.adopt("--yes", **CUDA | {"torch": "2.13", "companions": ["torchvision"]})
+    assert tomllib.loads(moved["pyproject.toml"].decode()) == tomllib.loads(
+        repository.files()["pyproject.toml"].decode()
+    )
+
+
+def test_a_mirror_is_kept(repository: Repository, replica: str) -> None:
+    repository.write(PLAIN)
+    mirror = replica.replace("127.0.0.1", "localhost")
+    assert repository.adopt("--yes", torch="2.13", backend="cpu", platforms=PLATFORMS, torch_index=mirror)[0] == 0
+    assert f'url = "{mirror}/cpu"' in repository.files()["pyproject.toml"].decode()
+    code, output, _ = repository.adopt()
+    assert (code, "- nothing to change\n" in output) == (0, True)
+
+
+def test_a_byte_order_mark_and_mixed_line_ends_stay(repository: Repository) -> None:
+    content = b"\xef\xbb\xbf" + PLAIN["pyproject.toml"].replace("\n", "\r\n", 2).encode()
+    (repository.folder / "pyproject.toml").write_bytes(content)
+    assert repository.adopt("--yes", torch="2.15", backend="cu132", platforms=PLATFORMS)[0] == 0
+    lines = repository.files()["pyproject.toml"].split(b"\n")
+    assert lines[:3] == content.split(b"\n")[:3]
+    assert not [line for line in lines[3:] if line.endswith(b"\r")]
+
+
+NOT_ADOPTED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
+    "nothing": (
+        {},
+        {},
+        "there is no pyproject.toml and no requirements.txt: run 'uv init --bare', then run this again",
+    ),
+    "setup.py": ({"setup.py": ""}, {}, "setup.py lists the requirements: list them under [project] in pyproject.toml"),
+    "setup.cfg": ({"setup.cfg": "", "requirements.txt": "torch"}, {}, "setup.cfg lists the requirements"),
+    "conda": (
+        {"environment.yml": "dependencies:\n  - pytorch=2.4\n"},
+        {},
+        "environment.yml is no project that uv locks",
+    ),
+    "pixi": ({"pixi.toml": '[dependencies]\npytorch = ">=2.4"\n'}, {}, "pixi.toml is no project that uv locks"),
+    "pipenv": ({"Pipfile": '[packages]\ntorch = "*"\n'}, {}, "Pipfile is no project that uv locks"),
+    "tools alone": ({"pyproject.toml": "[tool.ruff]\n"}, {}, "pyproject.toml has no [project]: add it"),
+    "not TOML": ({"pyproject.toml": "[project\n"}, {}, "pyproject.toml cannot be read"),
+    "an editable requirement": ({"requirements.txt": "torch\n-e .\n"}, {}, "requirements.txt: '-e .' has no form in"),
+    "excluded": (
+        {"pyproject.toml": PLAIN["pyproject.toml"] + '[tool.uv]\nexclude-dependencies = ["torch"]\n'},
+        {},
+        "'torch' keeps torch out of the lock",
+    ),
+    "an inline table": (
+        {"pyproject.toml": PLAIN["pyproject.toml"] + "[tool]\nuv = { package = false }\n"},
+        {},
+        "pyproject.toml has a form that cannot be edited",
+    ),
+    "a Python that is too old": (
+        {"pyproject.toml": PLAIN["pyproject.toml"].replace(">=3.11,<3.13", "<3.9")},
+        {},
+        "requires-python = '<3.9' excludes all that torch has, >=3.10,<3.15: choose another release",
+    ),
+    "a companion that is required": (
+        {"pyproject.toml": PLAIN["pyproject.toml"].replace('["torch"]', '["torchvision"]')},
+        {"companions": []},
+        "torchvision is required here: choose it as a companion, or remove it first",
+    ),
+    "an index of the same name": (
+        {
+            "pyproject.toml": PLAIN["pyproject.toml"]
+            + '[tool.uv.sources]\nhelper = { index = "pytorch-cu126" }\n'
+            + '[[tool.uv.index]]\nname = "pytorch-cu126"\nurl = "https://pkgs.example.org/simple"\n'
+        },
+        {},
+        "index pytorch-cu126 is https://pkgs.example.org/simple, for helper: give it another name first",
+    ),
+    "an extra that is included": (
+        {
+            "pyproject.toml": '[project]\nname = "My.Lab"\nversion = "1"\n[project.optional-dependencies]\ncpu = ["torch"]\n'
+            'cu118 = ["torch"]\nall = ["my-lab[cpu]"]\n'
+            '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "cu118" }]]\n'
+        },
+        {},
+        "extra all includes extra cpu, which chooses a build of torch: remove that first",
+    ),
+    "a group that is included": (
+        {
+            "pyproject.toml": PLAIN["pyproject.toml"]
+            + '[dependency-groups]\ndev = [{ include-group = "cpu" }]\ncpu = ["torch"]\n'
+        },
+        {"other_backends": ["cpu"]},
+        "group dev includes group cpu, which chooses a build of torch: remove that first",
+    ),
+    "uv.toml": ({**PLAIN, "uv.toml": 'resolution = "highest"\n'}, {}, "uv.toml hides the indexes in pyproject.toml"),
+    "dynamic, from nowhere": (
+        {"pyproject.toml": '[project]\nname = "lab"\nversion = "1"\ndynamic = ["dependencies"]\n', "setup.py": ""},
+        {},
+        "the dependencies are dynamic: list them in [project], then run this again",
+    ),
+    "several backends in a workspace": (
+        {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]},
+        {"other_backends": ["cpu"]},
+        "several backends are groups, which members of a workspace cannot require: choose one",
+    ),
+    "no member with torch": (
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n',
+            "a/pyproject.toml": PLAIN["pyproject.toml"].replace('"torch"', ""),
+        },
+        {},
+        "no member requires torch: 'uv add --package MEMBER torch', then run this again",
+    ),
+    "an answer that is not possible": (
+        PLAIN,
+        {"torch": "2.15"},
+        "choose torch 2.14 or backend cu132; 2.15 lacks cu126",
+    ),
+    "an answer that is not asked": (
+        PLAIN,
+        {"data": "text"},
+        "data is not asked here; the questions are platforms, backend,",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ADOPTED)
+def test_what_is_refused_stays_as_it_is(name: str, repository: Repository) -> None:
+    files, answers, message = NOT_ADOPTED[name]
+    repository.write(files)
+    before = repository.files()
+    code, output, errors = repository.adopt("--yes", **CUDA | answers)
+    assert (code, output) == (1, "")
+    assert message in errors
+    assert errors.startswith("adopt: ")
+    assert errors.count("\n") == 1
+    assert repository.files() == before
+
+
+def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
+    repository.write(
+        {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
+    )
+    repository.folder /= "a"
+    code, _, errors = repository.adopt("--yes", **CUDA)
+    root = repository.folder.parent
+    assert (code, errors) == (1, f"adopt: this is a member of the workspace in {root}: run this there\n")
+
+
+def test_the_ways_out_lead_to_torch(repository: Repository, replica: str) -> None:
+    """What the refusals of shapes say to do, done."""
+    for name in ("07-poetry1", "15-kept-out-of-the-lock", "20-script-block"):
+        shape = SHAPES[name]
+        shutil.rmtree(repository.folder)
+        repository.folder.mkdir()
+        repository.write(shape["files"])
+        if "remove it first" in shape["refused"]:
+            text = shape["files"]["pyproject.toml"].replace("\"torch; sys_platform == 'never'\", ", "")
+            repository.write({"pyproject.toml": text})
+        else:
+            (command,) = re.findall("run '(.+?)'", shape["refused"])
+            for unwanted in re.findall("remove every (\\S+),", shape["refused"]):
+                repository.write({"pyproject.toml": shape["files"]["pyproject.toml"].replace(unwanted, "")})
+            subprocess.run(command.split(), cwd=repository.folder, check=True, capture_output=True)
+        answers = CUDA | shape["asked"]
+        code, output, errors = repository.adopt("--yes", **answers)
+        assert code == 0, output + errors
+        companions = ["torchvision"] if "torchvision" in repository.files()["pyproject.toml"].decode() else []
+        assert_locked(repository.folder, [], answers | {"companions": companions}, replica)
+
+
+def test_a_lock_that_fails_changes_nothing(repository: Repository) -> None:
+    text = PLAIN["pyproject.toml"].replace('["torch"]', '["torch", "numpy<1", "numpy>=2"]')
+    lock = 'version = 1\nrequires-python = ">=3.11"\n'
+    repository.write({"pyproject.toml": text})
+    (repository.folder / "uv.lock").write_text(lock, encoding="utf-8")
+    code, output, errors = repository.adopt("--yes", **CUDA)
+    assert code == 1
+    assert "torch -> torch~=2.14.0" in output
+    assert "numpy" in errors
+    assert errors.endswith("adopt: 'uv lock' failed, for the reason above: nothing is changed\n")
+    assert repository.files() == {"pyproject.toml": text.encode()}
+    assert (repository.folder / "uv.lock").read_text(encoding="utf-8") == lock
+
+
+def test_a_wrong_build_in_the_lock_changes_nothing(
+    repository: Repository, replica: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = adopt.uv
+    monkeypatch.setattr(adopt, "uv", lambda *command: real(*command).replace(f"{replica}/cu126", f"{replica}/cpu"))
+    repository.write(PLAIN)
+    code, _, errors = repository.adopt("--yes", **CUDA)
+    assert code == 1
+    assert f"linux-x86_64 would get torch 2.14.1+cu126 from {replica}/cpu, not cu126" in errors
+    assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
+    assert not (repository.folder / "uv.lock").exists()
+
+
+def test_an_interruption_changes_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adopt, "uv", interrupted)
+    repository.write(PLAIN)
+    code, _, errors = repository.adopt("--yes", "--doctor", **CUDA)
+    assert (code, errors) == (130, "\nadopt: stopped: nothing is changed\n")
+    assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
+
+
+def test_without_a_terminal_it_asks_nothing(repository: Repository) -> None:
+    repository.write(PLAIN)
+    code, output, errors = repository.run(repository.folder, [])
+    assert (code, output) == (1, "")
+    assert errors == "adopt: there is no terminal to ask in: add --defaults, and --data name=value for other answers\n"
+    code, output, errors = repository.adopt(**CUDA)
+    assert code == 1
+    assert '+dependencies = ["torch~=2.14.0"]' in output
+    assert errors == "adopt: nothing is changed, for there is no terminal to confirm it in: add --yes\n"
+    assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
+
+
+def test_a_read_only_file_is_refused(repository: Repository) -> None:
+    repository.write(PLAIN)
+    (repository.folder / "pyproject.toml").chmod(0o444)
+    code, _, errors = repository.adopt("--yes", **CUDA)
+    assert (code, errors) == (1, "adopt: pyproject.toml is read-only: make it writable first\n")
+
+
+def test_an_unknown_option_is_refused(repository: Repository) -> None:
+    with pytest.raises(SystemExit) as error:
+        repository.adopt("--backend=cu126")
+    assert error.value.code == 2
+
+
+def test_the_doctor_comes_along(repository: Repository) -> None:
+    repository.write(PLAIN)
+    assert repository.adopt("--yes", "--doctor", **CUDA)[0] == 0
+    doctor = [sys.executable, "tools/doctor.py", "--json"]
+    done = subprocess.run(doctor, cwd=repository.folder, capture_output=True, text=True, check=False)
+    assert "2.14" in repository.files()["tools/doctor.py"].decode()
+    findings = json.loads(done.stdout)["findings"]
+    assert [each["level"] for each in findings if each["group"] == "Project"] == ["ok"] * 2
+    code, output, _ = repository.adopt("--doctor", **CUDA)
+    assert (code, "- nothing to change\n" in output) == (0, True)
+
+
+def test_a_person_is_asked_six_questions(repository: Repository, clone: Path, tmp_path: Path) -> None:
+    """The script as `uv run` starts it, in a clone that is a repository."""
+    shutil.copytree(clone, tmp_path / "clone")
+    shutil.copy(ROOT / "adopt.py", tmp_path / "clone")
+    git(tmp_path / "clone", "init")
+    commit(tmp_path / "clone")
+    repository.write(PLAIN)
+    terminal = Terminal(
+        "uv", "run", tmp_path / "clone" / "adopt.py", cwd=repository.folder, columns=160, rows=80, env=dict(os.environ)
+    )
+    for question in (
+        "Platforms that",
+        "Backend:",
+        "PyTorch release",
+        "Oldest Python",
+        "Other backends",
+        "Packages whose",
+    ):
+        terminal.wait_for(question)
+        terminal.press("enter")
+    terminal.wait_for("Write this? [y/N]")
+    terminal.child.send("y\r")
+    terminal.wait_for("linux-x86_64    cu")
+    assert terminal.exit_code() == 0
+    assert "torch~=" in repository.files()["pyproject.toml"].decode()
+
+
+@pytest.mark.parametrize(
+    ("specifiers", "expected"),
+    [((">=3.8",), "3.8"), (("==3.12.7",), "3.12"), ((">=3.10.4", ">=3.9,<3.14"), "3.10"), (("<3.9", ">=3.10"), "")],
+)
+def test_the_lowest_python(specifiers: tuple[str, ...], expected: str) -> None:
+    assert adopt.lowest(*specifiers) == expected
