@@ -14,33 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-
 import adopt
-from tests import quick
+from tests import adoption, quick
+from tests.adoption import PLATFORMS, SHAPES
 from tests.history import commit, git
-from tests.project import Project, resolving, template
+from tests.project import Project, resolving
 from tests.replica.pypi import PYPI
-from tests.table import ROOT, TABLE, home, loads, on_pypi, plain, versions
+from tests.table import ROOT, home, loads, on_pypi, plain, versions
 from tests.terminal import Terminal
 from tests.test_questions import ASKED
 
-PLATFORMS = ["linux-x86_64", "linux-aarch64", "macos-arm64"]
-SHAPES = {
-    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tests/shapes").glob("*"))
-}
 REFUSED = [name for name, shape in SHAPES.items() if "refused" in shape]
 ADOPTED = [name for name in SHAPES if name not in REFUSED]
 
 
 @pytest.fixture(scope="session")
 def clone(replica: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template, with the replica in the place of PyTorch's index."""
-    folder = tmp_path_factory.mktemp("clone") / "template"
-    shutil.copytree(template(), folder)
-    table = folder / "builds.yml"
-    table.write_text(table.read_text(encoding="utf-8").replace(TABLE["index"], replica), encoding="utf-8")
-    return folder
+    return adoption.clone(tmp_path_factory.mktemp("clone") / "template", replica)
 
 
 class Repository:
@@ -50,11 +40,8 @@ class Repository:
         self.folder, self.run = folder, run
         folder.mkdir()
 
-    def write(self, files: dict[str, str], ends: str = "") -> None:
-        for name, text in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\r\n" if ends == "crlf" else "\n")
+    def write(self, files: dict[str, str]) -> None:
+        adoption.write(self.folder, {"files": files})
 
     def files(self) -> dict[str, bytes]:
         """Return all files but the lock and what a build leaves behind."""
@@ -66,10 +53,7 @@ class Repository:
 
     def adopt(self, *options: str, **answers: Any) -> tuple[int, str, str]:
         """Run the command with answers, and return its exit code and what it printed."""
-        texts = {name: f"[{','.join(value)}]" if isinstance(value, list) else value for name, value in answers.items()}
-        return self.run(
-            self.folder, ["--defaults", *options, *(f"--data={name}={text}" for name, text in texts.items())]
-        )
+        return self.run(self.folder, ["--defaults", *options, *adoption.options(answers)])
 
 
 @pytest.fixture
@@ -89,11 +73,6 @@ def repository(
         return code, *capsys.readouterr()
 
     return Repository(tmp_path / "lab", run)
-
-
-def house(text: str, replica: str) -> str:
-    """Put an index that is there and has nothing in the place of one that is nowhere."""
-    return text.replace("https://pkgs.example.org/simple", replica.replace("/whl", "/house"))
 
 
 def assert_locked(folder: Path, options: list[str], answers: dict[str, Any], replica: str) -> None:
@@ -120,7 +99,8 @@ def assert_locked(folder: Path, options: list[str], answers: dict[str, Any], rep
 def test_a_shape_is_adopted(name: str, repository: Repository, replica: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
     answers = {"platforms": PLATFORMS} | shape["asked"]
-    repository.write({path: house(text, replica) for path, text in shape["files"].items()}, shape.get("ends", ""))
+    house = replica.replace("/whl", "/house")  # an index that is there, and has nothing
+    adoption.write(repository.folder, shape, house)
     (tmp_path / "widget").mkdir()
     (tmp_path / "widget" / "pyproject.toml").write_text('[project]\nname = "widget"\nversion = "1"\n', encoding="utf-8")
     before = repository.files()
@@ -132,7 +112,7 @@ def test_a_shape_is_adopted(name: str, repository: Repository, replica: str, tmp
     names = "pyproject.toml", *(path for path in after if after[path] != before.get(path))
     text = "".join(after[path].decode().replace("\r\n", "\n") for path in dict.fromkeys(names))
     for line in shape["keeps"]:
-        assert house(line, replica) in text.split("\n")
+        assert line.replace("https://pkgs.example.org/simple", house) in text.split("\n")
     for part in shape.get("gone", []):
         assert part not in text
     for part in shape["named"]:
@@ -474,3 +454,11 @@ def test_a_person_is_asked_six_questions(repository: Repository, clone: Path, tm
 )
 def test_the_lowest_python(specifiers: tuple[str, ...], expected: str) -> None:
     assert adopt.lowest(*specifiers) == expected
+
+
+@pytest.mark.parametrize("name", ["shapes", "example"])
+def test_the_page_is_current(name: str, replica: str) -> None:
+    match = adoption.between(name).search(adoption.PAGE.read_text(encoding="utf-8"))
+    assert match
+    made = adoption.table() if name == "shapes" else adoption.example(replica)
+    assert match[0] == made, "write it anew: uv run --group tests python -m tests.adoption"
