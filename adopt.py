@@ -54,6 +54,9 @@ FIXED: dict[str, Any] = {
 }
 # An index of PyTorch, or a mirror of one, whose last part is a backend
 PYTORCH = re.compile(r"//([\w-]+\.)*pytorch\.org(/|$)|/(cpu|xpu|cu\d+|rocm[\d.]+)/?$")
+# Settings of uv that name torch after the edit, and others that may keep torch back or may have been there for it
+EDITED = ("sources", "index", "constraint-dependencies", "override-dependencies", "dev-dependencies")
+LEFT = ("exclude-newer", "index-strategy", "prerelease", "resolution")
 # Other places that install torch: in any text, and in files that list packages
 INSTALLS = r"pytorch\.org/whl|nvidia/pytorch:|\bpytorch/pytorch:|\b(pip3?|conda) install\b.*torch\b"
 LISTS = rf"""{INSTALLS}|^\s*-\s*["']?(pytorch|torch)\b|^\s*["']?(pytorch|torch)["']?\s*="""
@@ -159,14 +162,13 @@ def render(template: str, ref: str | None, answers: dict[str, str], recorded: di
 
 
 class Line(str):
-    """An item of a list, with the item that it takes the place of, or the comment behind it."""
+    """An item of a list that takes the place of another one, and keeps the comment behind it."""
 
     origin: str
-    comment: str
 
-    def __new__(cls, text: str, origin: str = "", comment: str = "") -> Self:
+    def __new__(cls, text: str, origin: str) -> Self:
         line = super().__new__(cls, text)
-        line.origin, line.comment = origin, comment
+        line.origin = origin
         return line
 
 
@@ -306,7 +308,7 @@ class Patch:
                 table[key] = self.item(value, key)
 
     def items(self, items: Any, before: list[Any], after: list[Any]) -> None:
-        origins = [repr(item.origin if isinstance(item, Line) and item.origin else item) for item in after]
+        origins = [repr(item.origin if isinstance(item, Line) else item) for item in after]
         matcher = difflib.SequenceMatcher(None, list(map(repr, before)), origins, autojunk=False)
         tables = isinstance(items, tomlkit.items.AoT)
         for _, start, end, first, last in reversed(matcher.get_opcodes()):
@@ -334,9 +336,7 @@ class Patch:
                 tables.append(self.item(entry))
             return tables
         if isinstance(value, list):
-            comments = [f"  {item.comment}" if isinstance(item, Line) and item.comment else "" for item in value]
-            lines = [f"{self.indent}{inline(item)},{end}\n" for item, end in zip(value, comments, strict=True)]
-            return tomlkit.value(f"[\n{''.join(lines)}]")
+            return tomlkit.value("".join(["[\n", *(f"{self.indent}{inline(item)},\n" for item in value), "]"]))
         return tomlkit.value(inline(value))
 
 
@@ -440,11 +440,10 @@ def begin(root: Path, main: Document) -> None:
     main.uv.update(uv)
 
 
-def carried(path: Path, uv: dict[str, Any]) -> Iterator[Line]:
+def carried(path: Path, uv: dict[str, Any]) -> Iterator[str]:
     """Yield the requirements in a file, and put its indexes into the settings of uv."""
     names = {"-i": "index-url", "-f": "find-links"}
-    for line in text_of(path).replace("\\\n", " ").splitlines():
-        bare = uncommented(line)
+    for bare in map(uncommented, text_of(path).replace("\\\n", " ").splitlines()):
         option, _, value = (*re.split(r"(=|\s+)", bare, maxsplit=1), "", "")[:3]
         key = names.get(option, option.removeprefix("--"))
         if key in ("index-url", "extra-index-url", "find-links"):
@@ -456,7 +455,7 @@ def carried(path: Path, uv: dict[str, Any]) -> Iterator[Line]:
                 Requirement(bare)
             except InvalidRequirement as error:
                 raise Refused(f"{path.name}: '{bare}' has no form in pyproject.toml: remove it first") from error
-            yield Line(bare, comment=line.partition(bare)[2].strip())
+            yield bare
 
 
 # The plan: what changes, on plain data
@@ -740,10 +739,6 @@ class Plan:
         return lowest(ours, *(project.get("requires-python", "") for project in projects))
 
 
-# Settings that may keep torch back, or may have been there for torch
-LEFT = ("exclude-newer", "index-strategy", "prerelease", "resolution")
-
-
 def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -781,11 +776,12 @@ def lowest(*specifiers: str) -> str:
 
 
 def others(root: Path, found: list[Document]) -> Iterator[str]:
-    """Yield where torch is named, except for uv."""
-    for name, table in found[0].after.get("tool", {}).items():
-        yield from (f"[tool.{path}]" for path in (mentions(table, name) if name != "uv" else ()))
+    """Yield where torch is named, except what this command edits."""
+    uv = {key: value for key, value in found[0].uv.items() if key not in EDITED}
+    for name, table in {**found[0].after["tool"], "uv": uv}.items():
+        yield from (f"[tool.{path}]" for path in mentions(table, name))
     command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
+    listing = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False).stdout
     files = [root / name for name in listing.splitlines()] or sorted(root.glob("*"))
     for file in files:
         pattern = SEARCHED.get(file.suffix)
@@ -819,7 +815,7 @@ def uv(root: Path, *arguments: str) -> str:
         Refused: It failed; its message has been printed.
     """
     command = [os.environ.get("UV", "uv"), *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         raise Refused(f"'uv {arguments[0]}' failed, for the reason above: nothing is changed")
@@ -948,14 +944,14 @@ def adopt(root: Path, options: argparse.Namespace) -> None:
     clone = (HERE / "copier.yml").exists() and not options.template
     source = options.template or (str(HERE) if clone else "gh:org/torch-uv-template")
     ref = options.vcs_ref or ("HEAD" if clone else None)
-    table = render(source, ref, {}, {}, defaults=True)
+    table = render(source, ref, {}, {}, True)
     plan = Plan(found, render(source, ref, given, recorded(found, table), options.defaults))
 
     files = {document.path: document.written() for document in found}
     if options.doctor:
         final = plan.wanted.answers | {"python": plan.python}
         answers = {name: final[name] for name in (*ASKED, "torch_index")}
-        files[root / "tools" / "doctor.py"] = render(source, ref, answers, {}, defaults=True).doctor
+        files[root / "tools" / "doctor.py"] = render(source, ref, answers, {}, True).doctor
     files = {path: content for path, content in files.items() if not path.exists() or path.read_bytes() != content}
     show(root, plan, files)
     if files and not options.yes and not person:

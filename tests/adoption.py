@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -74,19 +77,32 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
 
 
+RENDER = adopt.render
+
+
+@cache
+def rendered(arguments: str) -> adopt.Wanted:
+    return RENDER(*json.loads(arguments))
+
+
+@contextlib.contextmanager
+def renders() -> Iterator[None]:
+    """Render quickly, and with the same arguments once, while the context lasts."""
+    with quick.renders(), mock.patch.object(adopt, "render", lambda *arguments: rendered(json.dumps(arguments))):
+        yield
+
+
 def notes(shape: dict[str, Any]) -> list[str]:
     """Return what the command says of a shape, without locking it."""
-    with tempfile.TemporaryDirectory() as name, quick.renders():
+    with tempfile.TemporaryDirectory() as name, renders():
         folder = Path(name).resolve() / "lab"
         write(folder, shape)
         found = adopt.documents(folder)
         answers = dict(
             item.removeprefix("--data=").split("=", 1) for item in options({"platforms": PLATFORMS, **shape["asked"]})
         )
-        first = adopt.render(str(template()), None, {}, {}, defaults=True)
-        plan = adopt.Plan(
-            found, adopt.render(str(template()), None, answers, adopt.recorded(found, first), defaults=True)
-        )
+        first = adopt.render(str(template()), None, {}, {}, True)
+        plan = adopt.Plan(found, adopt.render(str(template()), None, answers, adopt.recorded(found, first), True))
         left = [f"left: {', '.join(adopt.others(folder, found))}"]
         return [*plan.notes, *(left if left != ["left: "] else [])]
 
@@ -108,7 +124,7 @@ def example(url: str) -> str:
     shape = SHAPES[SHOWN]
     given = options({"platforms": PLATFORMS, **shape["asked"]})
     output = io.StringIO()
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), quick.renders():
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), renders():
         source = clone(Path(name) / "template", url)
         write(Path(name) / "lab", shape)
         os.chdir("lab")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import adopt
-from tests import adoption, quick
+from tests import adoption
 from tests.adoption import PLATFORMS, SHAPES
 from tests.history import commit, git
 from tests.project import Project, resolving
@@ -68,7 +69,7 @@ def repository(
 
     def run(folder: Path, options: list[str]) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
-        with quick.renders():
+        with adoption.renders():
             code = adopt.main(["--template", str(clone), *options])
         return code, *capsys.readouterr()
 
@@ -160,6 +161,7 @@ def test_other_answers_move_what_an_earlier_run_wrote(repository: Repository, re
         {
             "torch": "2.14",
             "backend": "rocm7.2",
+            "other_backends": ["cpu"],
             "platforms": ["linux-x86_64", "macos-arm64"],
             "companions": ["torchvision"],
         },
