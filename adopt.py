@@ -352,11 +352,12 @@ def inline(value: Any) -> str:
 
 
 def with_blank_lines(old: str, new: str) -> str:
-    """Return a text with an empty line before each new table, and between what is new and the next table."""
-    known, lines = set(old.split("\n")), new.split("\n")
+    """Return a text with an empty line before each table that does not follow the same line as before."""
+    lines = new.split("\n")
+    blocks = difflib.SequenceMatcher(None, old.split("\n"), lines, autojunk=False).get_matching_blocks()
+    as_before = {number for _, first, size in blocks for number in range(first + 1, first + size)}
     for number in reversed(range(1, len(lines))):
-        line, previous = lines[number], lines[number - 1]
-        if line.startswith("[") and previous and not known.issuperset((line, previous)):
+        if lines[number].startswith("[") and lines[number - 1] and number not in as_before:
             lines.insert(number, "")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ def assert_locked(folder: Path, options: list[str], answers: dict[str, Any], rep
                 assert locked[package].wheel(platform).startswith(f"{package}-{version}-")
 
 
+def headers(content: bytes) -> set[tuple[bytes, bytes]]:
+    """Return the headers of tables that follow a line without an empty one between them."""
+    lines = content.splitlines()
+    return {(line, header) for line, header in pairwise(lines) if line and header.startswith(b"[")}
+
+
 @pytest.mark.parametrize("name", ADOPTED)
 def test_a_shape_is_adopted(name: str, repository: Repository, replica: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
@@ -118,6 +125,7 @@ def test_a_shape_is_adopted(name: str, repository: Repository, replica: str, tmp
         assert part not in text
     for part in shape["named"]:
         assert part in output
+    assert headers(after["pyproject.toml"]) <= headers(before.get("pyproject.toml", b""))
     if shape.get("ends") == "crlf":
         assert all(after[path].count(b"\n") == after[path].count(b"\r\n") for path in after)
     assert_locked(
@@ -187,6 +195,15 @@ def test_other_answers_move_what_an_earlier_run_wrote(repository: Repository, re
     assert tomllib.loads(moved["pyproject.toml"].decode()) == tomllib.loads(
         repository.files()["pyproject.toml"].decode()
     )
+
+
+def test_what_only_a_build_requires_is_wherever_torch_is(repository: Repository) -> None:
+    groups = '[dependency-groups]\na = ["torch"]\nb = ["torch", "numpy"]\nc = ["numpy"]\n'
+    repository.write({"pyproject.toml": PLAIN["pyproject.toml"].replace('"torch"', "") + groups})
+    assert repository.adopt("--yes", torch="2.14", backend="rocm7.2", platforms=["linux-x86_64"])[0] == 0
+    lists = tomllib.loads(repository.files()["pyproject.toml"].decode())["dependency-groups"]
+    triton = "triton-rocm; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    assert lists == {"a": ["torch~=2.14.0", triton], "b": ["torch~=2.14.0", triton, "numpy"], "c": ["numpy"]}
 
 
 def test_a_mirror_is_kept(repository: Repository, replica: str) -> None:
