@@ -153,7 +153,8 @@ def render(template: str, ref: str | None, answers: dict[str, str], recorded: di
         except KeyboardInterrupt:
             raise
         except Exception as error:
-            raise Refused(" ".join(str(error).split("\n")[-1].split())) from error
+            message = " ".join(str(error).split("\n")[-1].split())
+            raise Refused(message.removeprefix("Stderr: | ")) from error
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         return Wanted(dict(worker.answers.combined), project, (folder / "tools" / "doctor.py").read_bytes())
 
@@ -569,7 +570,7 @@ class Plan:
             if torches and (self.several or switch) and (place.kind, place.key) not in groups:
                 place.owner[place.key] = [item for item in place.items if item not in torches]
                 self.notes.append(f"{place}: {', '.join(torches)} is removed")
-                removed |= set() if place.items else {(place.kind, place.key)}
+                removed |= set() if place.items else {(place.kind, canonicalize_name(place.key))}
         own = canonicalize_name(document.after.get("project", {}).get("name", ""))
         for place in places(document):
             for kind, name in [pair for item in place.items for pair in includes(item, own)]:
@@ -617,18 +618,18 @@ class Plan:
     def revise(self, place: Place, wanted: dict[str, list[str]], new: Iterable[str]) -> None:
         """Replace the requirements of torch where they are; put new ones after torch, otherwise first."""
         family, items = self.wanted.family, place.items
-        kept: dict[str, str] = {}
-        for item in items:  # of several lines for a package, one that applies here
+        kept: dict[str, int] = {}
+        for number, item in enumerate(items):  # of several lines for a package, one that applies here
             name = family(item)
-            if name and (name not in kept or not self.wanted.holds(kept[name])):
-                kept[name] = item
+            if name and (name not in kept or not self.wanted.holds(items[kept[name]])):
+                kept[name] = number
         result: list[Any] = []
-        for item in items:
+        for number, item in enumerate(items):
             name = family(item)
             lines = with_extras(wanted.get(name, []), [other for other in items if family(other) == name])
             if not name:
                 result.append(item)
-            elif lines and item is kept[name]:
+            elif lines and number == kept[name]:
                 result += [Line(lines[0], origin=item), *lines[1:]]
                 self.notes += [f"{place}: {item} -> {lines[0]}"] if item != lines[0] else []
             elif item not in lines:
@@ -641,13 +642,13 @@ class Plan:
     def write_python(self, document: Document) -> None:
         """Raise the lowest Python to one that torch has."""
         project, ours = document.after.get("project", {}), self.wanted.project["project"]["requires-python"]
+        holding = [place.document for place in self.holding()]
         if not project or "requires-python" in project.get("dynamic", []):
             return
+        if document is not self.root and document not in holding:
+            return
         theirs = project.get("requires-python") or ours
-        try:
-            first, both = lowest(theirs), lowest(theirs, ours)
-        except InvalidSpecifier as error:
-            raise Refused(f"requires-python = '{theirs}' is not valid: fix it first") from error
+        first, both = lowest(theirs), lowest(theirs, ours)
         if not both:
             raise Refused(f"requires-python = '{theirs}' excludes all that torch has, {ours}: choose another release")
         if both != first:
@@ -752,10 +753,10 @@ def member(entry: dict[str, str]) -> tuple[str, str]:
 def includes(item: Any, project: str) -> list[tuple[str, str]]:
     """Return the extras and groups of a project that an item of a list includes."""
     if isinstance(item, dict):
-        return [("group", item["include-group"])] if "include-group" in item else []
-    if canonicalize_name(re.split(r"[^\w.-]", item)[0]) != project:
-        return []
-    return [("extra", extra) for extra in Requirement(item).extras]
+        return [("group", canonicalize_name(item["include-group"]))] if "include-group" in item else []
+    match = re.match(r"([\w.-]+)\s*\[(.*?)\]", item)
+    own = match and canonicalize_name(match[1]) == project
+    return [("extra", canonicalize_name(extra.strip())) for extra in match[2].split(",")] if match and own else []
 
 
 def with_extras(requirements: list[str], old: list[str]) -> list[str]:
@@ -765,8 +766,11 @@ def with_extras(requirements: list[str], old: list[str]) -> list[str]:
 
 
 def lowest(*specifiers: str) -> str:
-    """Return the lowest Python that all these specifiers admit, or nothing."""
-    sets = [SpecifierSet(specifier) for specifier in specifiers if specifier]
+    """Return the lowest Python that all these values of requires-python admit, or nothing."""
+    try:
+        sets = [SpecifierSet(specifier) for specifier in specifiers if specifier]
+    except InvalidSpecifier as error:
+        raise Refused(f"requires-python is not valid ({error}): fix it first") from error
     for minor in range(50):
         if any(all(f"3.{minor}.{patch}" in each for each in sets) for patch in range(30)):
             return f"3.{minor}"
@@ -903,9 +907,11 @@ def recorded(found: list[Document], table: Wanted) -> dict[str, Any]:
     releases = [match[1] for match in map(re.compile(r"torch(?:\[.*\])?~=(\d+\.\d+)\.0$").match, lines) if match]
     if not (markers and platforms.keys() >= {*markers} and builds["releases"].keys() >= {*releases[:1]} > set()):
         return answers
-    sources = {source.get("marker"): source["index"] for source in uv.get("sources", {}).get("torch", [])}
+    sources = {each.get("marker"): each.get("index", "") for each in listed(uv.get("sources", {}).get("torch", []))}
     usual = builds["releases"][releases[0]]["pypi"]
     here = [sources.get(marker, usual[platforms[marker]]).removeprefix("pytorch-") for marker in markers]
+    if not builds["backends"].keys() >= {*here}:
+        return answers
     sets = [[entry.get("group") for entry in entries] for entries in uv.get("conflicts", [])]
     backends = next((names for names in sets if builds["backends"].keys() >= {*names}), [])
     backends = backends or [name for name in here if name != "cpu"][:1] or ["cpu"]

@@ -257,6 +257,11 @@ NOT_ADOPTED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
         {},
         "requires-python = '<3.9' excludes all that torch has, >=3.10,<3.15: choose another release",
     ),
+    "a Python that is not valid": (
+        {"pyproject.toml": PLAIN["pyproject.toml"].replace(">=3.11,<3.13", "^3.11")},
+        {},
+        "requires-python is not valid (Invalid specifier: '^3.11'): fix it first",
+    ),
     "a companion that is required": (
         {"pyproject.toml": PLAIN["pyproject.toml"].replace('["torch"]', '["torchvision"]')},
         {"companions": []},
