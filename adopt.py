@@ -761,8 +761,10 @@ def includes(item: Any, project: str) -> list[tuple[str, str]]:
 
 def with_extras(requirements: list[str], old: list[str]) -> list[str]:
     """Return requirements with the extras of the old ones, as torch[opt-einsum]."""
-    extras = sorted({extra for item in old for extra in Requirement(item).extras if requirements})
-    return [re.sub(r"^[\w.-]+", f"\\g<0>[{','.join(extras)}]", item) if extras else item for item in requirements]
+    extras = sorted({extra for item in old for extra in Requirement(item).extras})
+    if not extras or any("[" in item for item in requirements):
+        return requirements
+    return [re.sub(r"^[\w.-]+", f"\\g<0>[{','.join(extras)}]", item) for item in requirements]
 
 
 def lowest(*specifiers: str) -> str:

@@ -92,19 +92,23 @@ def renders() -> Iterator[None]:
         yield
 
 
+def planned(folder: Path, answers: dict[str, Any]) -> adopt.Plan:
+    """Return what the command would do in a folder, without writing and locking."""
+    found, source = adopt.documents(folder), str(template())
+    texts = dict(option.removeprefix("--data=").split("=", 1) for option in options(answers))
+    with renders():
+        table = adopt.render(source, None, {}, {}, True)
+        return adopt.Plan(found, adopt.render(source, None, texts, adopt.recorded(found, table), True))
+
+
 def notes(shape: dict[str, Any]) -> list[str]:
-    """Return what the command says of a shape, without locking it."""
-    with tempfile.TemporaryDirectory() as name, renders():
+    """Return what the command says of a shape."""
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve() / "lab"
         write(folder, shape)
-        found = adopt.documents(folder)
-        answers = dict(
-            item.removeprefix("--data=").split("=", 1) for item in options({"platforms": PLATFORMS, **shape["asked"]})
-        )
-        first = adopt.render(str(template()), None, {}, {}, True)
-        plan = adopt.Plan(found, adopt.render(str(template()), None, answers, adopt.recorded(found, first), True))
-        left = [f"left: {', '.join(adopt.others(folder, found))}"]
-        return [*plan.notes, *(left if left != ["left: "] else [])]
+        plan = planned(folder, {"platforms": PLATFORMS, **shape["asked"]})
+        left = ", ".join(adopt.others(folder, plan.documents))
+        return [*plan.notes, *([f"left as it is: {left}"] if left else [])]
 
 
 def gives(answers: dict[str, Any]) -> str:
@@ -114,8 +118,8 @@ def gives(answers: dict[str, Any]) -> str:
         for platform in answers["platforms"]:
             build = loads(answers["torch"], backend, platform)
             index = "PyPI" if build == on_pypi(answers["torch"], platform) else "PyTorch's index"
-            row = found.setdefault(f"{backend}: {build} from {index}", [])
-            row.append(platform)
+            group = f"group {backend}: " if answers["other_backends"] else ""
+            found.setdefault(f"{group}{build} from {index}", []).append(platform)
     return "<br>".join(f"{source} on {', '.join(row)}" for source, row in found.items())
 
 

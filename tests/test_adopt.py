@@ -22,6 +22,7 @@ from tests.adoption import PLATFORMS, SHAPES
 from tests.history import commit, git
 from tests.project import Project, resolving
 from tests.replica.pypi import PYPI
+from tests.table import PLATFORMS as MACHINES
 from tests.table import ROOT, home, loads, on_pypi, plain, versions
 from tests.terminal import Terminal
 from tests.test_questions import ASKED
@@ -486,3 +487,24 @@ def test_the_page_is_current(name: str, replica: str) -> None:
     assert match
     made = adoption.table() if name == "shapes" else adoption.example(replica)
     assert match[0] == made, "write it anew: uv run --group tests python -m tests.adoption"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"torch": "2.14", "backend": "cu126", "companions": ["torchvision", "torchaudio"]},
+        {"torch": "2.14", "backend": "rocm7.14", "platforms": ["linux-x86_64"]},
+        {"torch": "2.13", "backend": "xpu", "other_backends": ["cu126", "cpu"], "companions": ["torchvision"]},
+        {
+            "torch": "2.8",
+            "backend": "cpu",
+            "platforms": list(MACHINES),
+            "torch_index": "https://mirror.example.org/whl",
+        },
+    ],
+    ids=str,
+)
+def test_a_rendered_project_is_adopted_already(answers: dict[str, Any], render: Callable[..., Project]) -> None:
+    folder = render(**answers).path
+    assert [document.written() == document.content for document in adoption.planned(folder, {}).documents] == [True]
