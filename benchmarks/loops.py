@@ -20,13 +20,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from demo import evaluate, train
 from demo import model as task
+from demo import train
 from demo.config import TrainConfig
 from demo.data import load_data
 from demo.model import Net
 from demo.runtime.device import choose_device, choose_precision
 from demo.runtime.dist import Process, Stop
+from demo.runtime.evaluation import Task
 from demo.runtime.loader import Data, train_parts
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,8 +121,9 @@ def learn(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfi
 def project(case: Case) -> float:
     """Train by the project's own code, with its log, an evaluation and a checkpoint; it times itself."""
     few = TensorDataset(*case.data[:64])
-    evaluate.load_data = lambda _: Data(case.data, few, few, collate=None)
-    task.build_model, task.training_loss, task.measure = lambda _: case.network(), loss_of, measure
+    data = Data(case.data, few, few, collate=None)
+    train.TASK = Task(TrainConfig, lambda _: data, lambda _: case.network(), measure)
+    task.training_loss = loss_of
     return trained(case.config)
 
 

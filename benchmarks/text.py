@@ -29,8 +29,8 @@ import torch
 from demo import model as task
 from demo.config import EvaluateConfig, TrainConfig
 from demo.data import Text, load_data
-from demo.evaluate import evaluate
 from demo.runtime.device import autocast, choose_device, choose_precision
+from demo.train import TASK
 from loops import Clock, learn, trained
 from train import ratio
 
@@ -165,7 +165,7 @@ def project(folder: Path, config: TrainConfig) -> dict[str, float]:
             if later["step"] > record["step"]
         ),
         "training": records[-1]["loss"],
-        "test": evaluate(EvaluateConfig(checkpoint=out))["loss"],
+        "test": TASK.evaluate(EvaluateConfig(checkpoint=out))["loss"],
     }
 
 

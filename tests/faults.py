@@ -46,9 +46,10 @@ WORKFLOWS, GITLAB, BATCH = (
     "template/slurm/train.sbatch.jinja",
 )
 DATA, MODEL = "test_data.py", "test_model.py"
-REPORT, PROGRESS, CURVES, SETTINGS, PERFORMANCE = (
-    f"runtime/test_{name}.py" for name in ("report", "progress", "curves", "settings", "performance")
+EVALUATION, REPORT, PROGRESS, CURVES, SETTINGS, PERFORMANCE = (
+    f"runtime/test_{name}.py" for name in ("evaluation", "report", "progress", "curves", "settings", "performance")
 )
+RANGES = "test_a_setting_has_the_range_of_its_type"
 DOCTOR, SITUATIONS = "template/tools/doctor.py.jinja", "tests/test_doctor.py"
 WRONG, RIGHT = f"{SITUATIONS}::test_what_is_wrong_is_found", f"{SITUATIONS}::test_nothing_is_wrong"
 FAULTS = [
@@ -66,20 +67,20 @@ FAULTS = [
         f"{TRAIN}::test_gradients_are_clipped_as_they_are_not_as_half_precision_scales_them",
     ),
     Fault(
-        "train.py",
-        "math.isfinite(sum(means.values()))",
-        "math.isfinite(means['loss'])",
+        "runtime/steps.py",
+        "math.isfinite(sum(figures.values()))",
+        "math.isfinite(figures['loss'])",
         f"{TRAIN}::test_a_norm_or_a_loss_alone_that_is_not_finite_stops_the_run",
     ),
     Fault(
-        "train.py",
-        "math.isfinite(sum(means.values()))",
-        "math.isfinite(means['norm'])",
+        "runtime/steps.py",
+        "math.isfinite(sum(figures.values()))",
+        "math.isfinite(figures['norm'])",
         f"{TRAIN}::test_a_norm_or_a_loss_alone_that_is_not_finite_stops_the_run",
     ),
     Fault(
-        "train.py",
-        " or self.scaler.get_scale() < 1e-3",
+        "runtime/steps.py",
+        " or scaler.get_scale() < 1e-3",
         "",
         f"{TRAIN}::test_half_precision_that_overflows_for_ever_stops_the_run",
     ),
@@ -109,8 +110,8 @@ FAULTS = [
     ),
     Fault(
         "train.py",
-        "            count = process.sum(torch.zeros_like(losses) + count)\n",
-        "            pass\n",
+        "        count = process.sum(count)\n",
+        "",
         f"{TRAIN}::test_processes_and_parts_change_nothing",
     ),
     Fault(
@@ -133,9 +134,9 @@ FAULTS = [
         f"{TRAIN}::test_a_signal_at_the_last_step_does_not_hide_the_result",
     ),
     Fault(
-        "train.py",
-        "                        self.checkpoints.save(step)\n                        raise\n",
-        "                        raise\n",
+        "runtime/state.py",
+        "        except UserError:\n            self.save(step)\n",
+        "        except UserError:\n",
         f"{TRAIN}::test_if_the_metrics_cannot_be_written_the_checkpoint_is",
     ),
     Fault(
@@ -145,8 +146,8 @@ FAULTS = [
         f"{TRAIN}::test_every_precision_trains",
     ),
     Fault(
-        "evaluate.py",
-        "    seed_all(mix(config.seed), process.device)\n",
+        "runtime/evaluation.py",
+        "        seed_all(mix(settings.seed), process.device)\n",
         "",
         f"{TRAIN}::test_an_evaluation_has_the_data_and_the_network_of_the_training",
     ),
@@ -169,14 +170,14 @@ FAULTS = [
         f"{TRAIN}::test_a_trial_of_few_steps_warms_up_too",
     ),
     Fault(
-        "evaluate.py",
+        "runtime/evaluation.py",
         "self.on(self.data.test)",
         "self.on(self.data.validation)",
         f"{TRAIN}::test_a_test_is_of_the_test_set",
     ),
     Fault(
-        "evaluate.py",
-        '        load_weights(self.model, saved["model"], f"the checkpoint of step {saved[\'step\']}")\n',
+        "runtime/evaluation.py",
+        "        load_saved(self.model, saved)\n",
         "",
         f"{TRAIN}::test_the_best_is_evaluated",
     ),
@@ -244,7 +245,7 @@ FAULTS = [
     ),
     Fault(
         "data.py",
-        " if file.stat().st_size]",
+        " and file.stat().st_size]",
         "]",
         f"{DATA}::test_a_folder_is_its_files_one_after_the_other",
         "text",
@@ -384,31 +385,55 @@ FAULTS = [
     ),
     # The command line
     Fault(
-        "__main__.py",
+        "runtime/command.py",
         "return 128 + (error.args[0] if error.args else 2)",
         "return 1",
-        "test_main.py::test_how_a_command_ends",
+        "runtime/test_command.py::test_how_a_command_ends",
     ),
     Fault(
-        "__main__.py",
+        "runtime/command.py",
         "except (UserError, OSError) as error:",
         "except UserError as error:",
-        "test_main.py::test_how_a_command_ends",
+        "runtime/test_command.py::test_how_a_command_ends",
     ),
-    Fault("__main__.py", "    except ReportedError:\n        return 2\n", "", "test_main.py::test_how_a_command_ends"),
-    Fault("__main__.py", "return 128 + stopped.number", "return 1", "test_main.py::test_how_a_command_ends"),
     Fault(
-        "__main__.py",
+        "runtime/command.py",
+        "    except ReportedError:\n        return 2\n",
+        "",
+        "runtime/test_command.py::test_how_a_command_ends",
+    ),
+    Fault(
+        "runtime/command.py",
+        "return 128 + stopped.number",
+        "return 1",
+        "runtime/test_command.py::test_how_a_command_ends",
+    ),
+    Fault(
+        "runtime/command.py",
         "import tyro\n",
         "import torch  # noqa: F401\nimport tyro\n",
         "test_main.py::test_help_does_not_wait_for_torch",
     ),
-    Fault("config.py", "value.expanduser()", "value", "test_config.py::test_a_path_may_be_in_the_home_folder"),
+    Fault("runtime/settings.py", "value.expanduser()", "value", f"{SETTINGS}::{RANGES}"),
+    Fault("runtime/settings.py", "0 < number < 2**32", "0 <= number < 2**32", f"{SETTINGS}::{RANGES}"),
+    Fault("runtime/settings.py", "0 <= number <= 1)", "0 <= number)", f"{SETTINGS}::{RANGES}"),
     Fault(
-        "config.py",
-        "    if math.isnan(value):\n",
-        "    if False:\n",
-        "test_config.py::test_settings_without_sense_are_refused",
+        "runtime/report.py",
+        "        except Stopped:  # these steps are not taken again\n            self.log(step, metrics)\n",
+        "        except Stopped:\n",
+        f"{REPORT}::test_what_was_measured_is_reported_also_if_a_signal_comes",
+    ),
+    Fault(
+        "runtime/state.py",
+        "            self.save(step)\n            report.say",
+        "            report.say",
+        f"{STATE}::test_a_run_that_ends_early_has_a_checkpoint_of_its_last_step",
+    ),
+    Fault(
+        "runtime/weights.py",
+        "        if partly:\n",
+        "        if False:\n",
+        f"{STATE}::test_a_run_without_other_weights_keeps_its_own",
     ),
     # Checkpoints
     Fault(
@@ -618,23 +643,25 @@ FAULTS = [
     ),
     # Evaluation and gradients
     Fault(
-        "runtime/steps.py",
+        "runtime/evaluation.py",
         "            module.training = training\n",
         "            module.train()\n",
-        f"{LOADER}::test_an_evaluation_leaves_each_module_in_its_mode",
+        f"{EVALUATION}::test_an_evaluation_leaves_each_module_in_its_mode",
     ),
-    Fault("runtime/steps.py", "    model.eval()\n", "", f"{LOADER}::test_an_evaluation_leaves_nothing_to_chance"),
     Fault(
-        "runtime/steps.py",
+        "runtime/evaluation.py", "    model.eval()\n", "", f"{EVALUATION}::test_an_evaluation_leaves_nothing_to_chance"
+    ),
+    Fault(
+        "runtime/evaluation.py",
         "for found in process.gather(mine) if found]",
         "for found in [mine]]",
-        f"{LOADER}::test_what_is_measured_does_not_depend_on_the_processes",
+        f"{EVALUATION}::test_what_is_measured_does_not_depend_on_the_processes",
     ),
     Fault(
-        "runtime/steps.py",
+        "runtime/evaluation.py",
         "@torch.no_grad()\n",
         "",
-        f"{LOADER}::test_what_is_measured_does_not_depend_on_the_batch_size",
+        f"{EVALUATION}::test_what_is_measured_does_not_depend_on_the_batch_size",
     ),
     Fault(
         "runtime/steps.py",
@@ -864,8 +891,8 @@ FAULTS = [
     ),
     Fault(
         "runtime/settings.py",
-        "isinstance(value, (int, float)) and value != given[name]:",
-        "False:",
+        "name in given and not is_alike(value, given[name])",
+        "False",
         f"{SETTINGS}::test_a_mistake_in_a_file_is_named",
     ),
     Fault(
@@ -881,10 +908,10 @@ FAULTS = [
         f"{SETTINGS}::test_what_differs_from_the_defaults",
     ),
     Fault(
-        "__main__.py",
-        "read_config(TrainConfig, given.config) if given.config else TrainConfig()",
-        "TrainConfig()",
-        "test_main.py::test_a_file_gives_settings_and_the_command_line_changes_them",
+        "runtime/command.py",
+        "read_config(commands[name], given.config)",
+        "commands[name]()",
+        "runtime/test_command.py::test_a_file_gives_settings_and_the_command_line_changes_them",
     ),
     Fault(
         "runtime/performance.py",
@@ -947,8 +974,8 @@ FAULTS = [
         f"{CHECKPOINT}::test_the_best_is_the_last_to_resume_from_and_the_first_to_evaluate",
     ),
     Fault(
-        "evaluate.py",
-        "    seed_all(mix(config.seed, 4), process.device)\n",
+        "runtime/evaluation.py",
+        "        seed_all(mix(settings.seed, 4), process.device)\n",
         "",
         f"{TRAIN}::test_an_evaluation_has_the_data_and_the_network_of_the_training",
     ),
@@ -965,10 +992,10 @@ FAULTS = [
         f"{DIST}::test_gradients_that_differ_between_processes_are_refused",
     ),
     Fault(
-        "runtime/steps.py",
+        "runtime/evaluation.py",
         "{name: None for found in every for name in found}",
         "every[0]",
-        f"{LOADER}::test_a_figure_may_be_of_one_process_alone",
+        f"{EVALUATION}::test_a_figure_may_be_of_one_process_alone",
     ),
     Fault(
         "runtime/loader.py",
@@ -1103,14 +1130,14 @@ FAULTS = [
     ),
     Fault(
         DOCTOR,
-        'home = RELEASES[entry["torchaudio"] if "torchaudio" in companions else release]',
-        "home = RELEASES[release]",
+        'limits = [entry.get(one) for one in companions if one != "torchvision"]',
+        "limits: list[Any] = []",
         f"{SITUATIONS}::test_a_fix_that_changes_answers_leads_to_what_it_says",
     ),
     Fault(
         DOCTOR,
-        "fitting = [b for b in listed if all(gets",
-        "fitting = [b for b in listed if True or all(gets",
+        "if all(gets(build, one, release)",
+        "if True or all(gets(build, one, release)",
         f"{SITUATIONS}::test_a_fix_that_changes_answers_leads_to_what_it_says",
     ),
     Fault(

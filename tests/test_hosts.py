@@ -47,11 +47,11 @@ import json, sys
 from functools import partial
 from pathlib import Path
 import torch
-from demo import evaluate, model, train
+from demo import model, train
 from demo.config import TrainConfig
 
-def load_data(config, load=evaluate.load_data):
-    for part in (data := load(config))[:3]:
+def load_data(config):
+    for part in (data := train.load_data(config))[:3]:
         part.tensors = (part.tensors[0].double(), part.tensors[1])
     return data
 
@@ -62,7 +62,8 @@ class Run(train.Run):
         super().train(step, report)
 
 torch.set_default_dtype(torch.float64)
-model.Net, evaluate.load_data, train.Run = partial(model.Net, dropout=0.0), load_data, Run
+model.Net, train.Run = partial(model.Net, dropout=0.0), Run
+train.TASK = train.TASK._replace(load_data=load_data)
 settings = {"device": "cpu", "steps": 100, "batch_size": 48, "accumulate": 2}
 train.train(TrainConfig(**settings, save_every=50, eval_every=50, out=Path(sys.argv[1])))
 """

@@ -56,7 +56,7 @@ def make_earlier(source: Path) -> None:
     (folder / ".python-version.jinja").unlink()
     (folder / "setup.cfg").write_text(f"{OLDER}\n")
     package = folder / "src" / "{{ package_name }}"
-    (package / "evaluate.py").unlink()
+    (package / "config.py.jinja").unlink()
     (package / "older.py").touch()
     (package / "runtime" / "steps.py").unlink()
     (package / "runtime" / "older.py").touch()
@@ -142,7 +142,7 @@ def test_a_fix_reaches_each_file_of_the_runtime(source: Path, tmp_path: Path) ->
     for path in kept:
         assert OLDER not in path.read_text(), f"the fix has not reached {path}"
     assert (demo / "src" / "demo" / "runtime" / "device.py").read_text().startswith("# ours\n"), "nor is an edit lost"
-    assert not (demo / "src" / "demo" / "evaluate.py").exists(), "new files outside of the runtime are not brought"
+    assert not (demo / "src" / "demo" / "config.py").exists(), "new files outside of the runtime are not brought"
 
 
 def test_a_package_is_renamed_as_the_page_says(source: Path, tmp_path: Path) -> None:

@@ -11,23 +11,18 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from .config import GenerateConfig, TrainConfig
+from .config import GenerateConfig
 from .data import decode, encode
-from .model import Net, build_model
-from .runtime import checkpoint
+from .model import Net
 from .runtime.device import autocast, choose_device, choose_precision
-from .runtime.settings import restored
-from .runtime.weights import load_weights
+from .train import TASK
 
 
 def generate(config: GenerateConfig) -> None:
     """Print a prompt, and how the model of a checkpoint continues it."""
     device, _ = choose_device(config.device)
-    saved = checkpoint.load_best(config.checkpoint)
-    settings: TrainConfig = restored(TrainConfig, saved["settings"])
+    model, settings, _ = TASK.load_trained(config.checkpoint)
     tokens = encode(config.prompt, settings)
-    model = build_model(settings)
-    load_weights(model, saved["model"], f"the checkpoint of step {saved['step']}")
     dtype = choose_precision(settings.precision, device)
     following = continuation(model.to(device).eval(), tokens, dtype, config)
     letters = getincrementaldecoder("utf-8")(errors="replace")  # a letter may take several bytes

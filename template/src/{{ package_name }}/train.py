@@ -11,18 +11,22 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from . import model as task
-from .config import OPERATIONAL, TrainConfig
-from .evaluate import Evaluation, load_task
-from .runtime import Stopped, UserError, checkpoint
+from .config import TrainConfig
+from .data import load_data
+from .runtime import Stopped, checkpoint
 from .runtime.device import autocast, choose_precision, compile_model, seed_all
 from .runtime.dist import Process
+from .runtime.evaluation import Evaluation, Task
 from .runtime.loader import batches, mix, train_parts
 from .runtime.performance import Speed
 from .runtime.rendezvous import join_processes
 from .runtime.report import Report, introduce, reporting
 from .runtime.state import Checkpoints, TrainingState
-from .runtime.steps import Interval, check_gradients, scale_gradients, step_batches
+from .runtime.steps import Interval, check_finite, scale_gradients, step_batches
 from .runtime.weights import start_from
+
+# What training, evaluation and export have in common
+TASK = Task(TrainConfig, load_data, task.build_model, task.measure)
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -33,12 +37,11 @@ def train(config: TrainConfig) -> dict[str, float]:
         Stopped: A signal ended the run early, after a checkpoint.
     """
     with join_processes(config.device) as process, checkpoint.exclusive(config.out, process):
-        process.print(f"device {process.device}: {process.reason}")
         run = Run(config, process)
         introduce(config, run.model, run.dtype, process)
-        step = run.checkpoints.resume(OPERATIONAL, lambda step: learning_rate(step, config))
-        if config.init_from and not step:
-            start_from(config.init_from, run.model, process, config.init_partly)
+        step = run.checkpoints.resume(lambda step: learning_rate(step, config))
+        if not step:
+            start_from(config, run.model, process)
         with reporting(config, step, process, task.MONITOR) as report:
             run.train(step, report)
         best = process.main_only(checkpoint.load_best, config.out)
@@ -65,8 +68,7 @@ class Run:
     def __init__(self, config: TrainConfig, process: Process) -> None:
         self.config, self.process = config, process
         self.dtype = choose_precision(config.precision, process.device)
-        self.data, model = load_task(config, process)
-        self.model = model.to(process.device)
+        self.data, self.model = TASK.load(config, process)
         if config.compile:
             compile_model(self.model)
         self.parallel = process.wrap(self.model)
@@ -77,7 +79,7 @@ class Run:
         self.speed = Speed(process, self.dtype, task.UNIT)
         state = TrainingState(self.model, self.optimizer, self.scaler)
         self.checkpoints = Checkpoints(config, state, process)
-        self.evaluation = Evaluation(self.model, self.data, config, process)
+        self.evaluation = Evaluation(TASK, self.data, self.model, config, process)
         # Of a sample in the mean of a batch; the processes take the mean of their gradients
         self.weight = torch.tensor(process.world_size / config.batch_size, device=process.device)
 
@@ -87,7 +89,7 @@ class Run:
         train_set, parts = self.data.train, config.accumulate
         indices = train_parts(train_set, process, step, config.seed, config.batch_size, parts)
         samples = batches(train_set, indices, self.data, process, config.workers)
-        try:
+        with self.checkpoints.saved_on_stop(report):
             if self.is_due(step, config.eval_every) and self.checkpoints.evaluated < step:
                 report.log(step, self.validate(step))  # a signal kept the run from it
             interval = Interval(self.zero)
@@ -104,25 +106,14 @@ class Run:
 
                 if log or evaluate or save or signal:
                     metrics = self.means(interval, step)  # only here does it wait for the device
-                    try:
+                    with self.checkpoints.saved_on_error(step), report.logging(step, metrics):
                         if evaluate:
                             metrics.update(self.validate(step))
-                        report.log(step, metrics)
-                        if save:
-                            self.checkpoints.save(step)
-                    except Stopped:  # in the evaluation: these steps are not taken again
-                        report.log(step, metrics)
-                        raise
-                    except UserError:  # the run ends, but not without a checkpoint
+                    if save:
                         self.checkpoints.save(step)
-                        raise
                     interval = Interval(self.zero)
                 if signal and step < config.steps:
                     raise Stopped(signal)
-        except Stopped:  # between steps, or while there was no data for one
-            self.checkpoints.save(step)
-            report.say(f"stopped at step {step}: the same command resumes the run")
-            raise
 
     def is_due(self, step: int, every: int) -> bool:
         """Return whether a step, or the last one, is one of every so many."""
@@ -145,9 +136,7 @@ class Run:
             self.speed.count(counted, task.training_loss, self.model, batch, config)
             self.scaler.scale(loss).backward(self.weight)
             losses, count = losses + loss.detach(), count + counted
-        check_gradients(self.parallel)
-        if process.world_size > 1:
-            count = process.sum(torch.zeros_like(losses) + count)
+        count = process.sum(count)
         self.scaler.unscale_(self.optimizer)
         # The count is 0 if there is nothing to learn from
         factor = config.batch_size / (count + (count == 0))
@@ -168,11 +157,7 @@ class Run:
             UserError: The loss or the norm is not finite.
         """
         means = interval.means(self.process)
-        if not math.isfinite(sum(means.values())) or self.scaler.get_scale() < 1e-3:
-            found = checkpoint.newest_first(self.config.out)
-            newest = f"; the newest checkpoint is {found[0]}" if found else ""
-            problem = f"loss or gradient is not finite at step {step}"
-            raise UserError(f"{problem}: use a lower --lr{newest}")
+        check_finite(means, self.scaler, step, self.config.out)
         rate = float(self.optimizer.param_groups[0]["lr"])
         return {**means, "lr": rate, **self.speed.of(interval)}
 

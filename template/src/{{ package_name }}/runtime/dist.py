@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
@@ -118,8 +118,12 @@ class Process:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 self.stop.number = self.stop.number or 13  # SIGPIPE
 
+    def print_device(self) -> None:
+        """Say in the main process what it computes on, and why."""
+        self.print(f"device {self.device}: {self.reason}")
+
     def wrap(self, model: nn.Module, **options: Any) -> nn.Module:
-        """Return the model with gradients that are the mean over all processes.
+        """Return the model, on the device, with gradients that are the mean over all processes.
 
         Args:
             options: For DistributedDataParallel, such as find_unused_parameters.
@@ -133,17 +137,18 @@ class Process:
             raise UserError("no parameter of the model is trainable")
         if not any(module.training for module in model.modules()):
             self.print("warning: the model is in evaluation mode: is model.train() missing?")
+        model.to(self.device)
         if self.world_size == 1:
             return model
         device_ids = None if self.device.type == "cpu" else [self.device]
         return DistributedDataParallel(model, device_ids, **options)
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of a tensor on the device over all processes."""
+    def sum(self, value: Any) -> Any:
+        """Return the sum of a number, or of a tensor on the device, over all processes."""
         if self.world_size > 1:
-            values = values.clone()
-            dist.all_reduce(values)
-        return values
+            value = torch.zeros((), device=self.device) + value  # a tensor, and not the given one
+            dist.all_reduce(value)
+        return value
 
     def signal(self) -> int:
         """Return the number of a signal that some process got, or 0."""

@@ -31,13 +31,17 @@ LEFT = 1 << 40  # more signs of life than any process gives
 def join_processes(device_name: str) -> Iterator[Process]:
     """Join the processes that torchrun started, if it did, while the context lasts.
 
+    The first line that is printed says on which device the main process computes.
+
     Raises:
         UserError: This process cannot have the device, or cannot meet the others.
     """
     rank, world_size, local_rank = _ranks()
     with stop_signals(alone=world_size == 1) as stop:
         if local_rank is None:
-            yield Process(*choose_device(device_name), stop)
+            process = Process(*choose_device(device_name), stop)
+            process.print_device()
+            yield process
             return
         store, left = _meet(rank, world_size), threading.Event()
         watcher: threading.Thread | None = None
@@ -47,6 +51,7 @@ def join_processes(device_name: str) -> Iterator[Process]:
             _init_process_group(process, store)
             watcher = threading.Thread(target=_watch, args=(process, left), daemon=True)
             watcher.start()
+            process.print_device()
             yield process
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # for they hold the model

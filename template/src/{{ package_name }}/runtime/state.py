@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from . import UserError, checkpoint
+from . import Stopped, UserError, checkpoint
 from .dist import Process
+from .report import Report
 from .settings import plain, restored
-from .weights import load_weights
+from .weights import load_saved
+
+# Settings that do not shape the result: they may change when a finished run is started again
+OPERATIONAL = {"device", "workers", "eval_batch_size", "log_every", "save_every", "keep", "profile"}
 
 
 class TrainingState:
@@ -49,13 +54,13 @@ class TrainingState:
         Raises:
             UserError: It is the state of another model or optimizer.
         """
-        source = f"the checkpoint of step {saved['step']}"
-        load_weights(self.model, saved["model"], source, ": use another --out")
+        load_saved(self.model, saved, ": use another --out")
         names = [group["params"] for group in self.given]
         if (type(self.optimizer).__name__, names) != (
             saved["optimizer"],
             [group["params"] for group in saved["given"]],
         ):
+            source = f"the checkpoint of step {saved['step']}"
             raise UserError(f"{source} is from another optimizer or its groups: use another --out")
         numbers = {name: n for n, name in enumerate(name for group in names for name in group)}
         groups = []
@@ -91,12 +96,14 @@ class Checkpoints:
         self.folder: Path = settings.out
         self.best, self.chosen_by, self.evaluated, self.saved = math.nan, "", -1, -1
 
-    def resume(self, operational: Collection[str], scale: Callable[[int], float]) -> int:
+    def resume(
+        self, scale: Callable[[int], float], operational: Collection[str] = OPERATIONAL
+    ) -> int:
         """Restore the newest checkpoint, if there is one, and return its step, otherwise 0.
 
         Args:
-            operational: Names of settings that do not shape the result.
             scale: Returns the share of its learning rate that a step has now.
+            operational: Names of settings that do not shape the result.
 
         Raises:
             UserError: It does not match, or the run is finished and its result would be another.
@@ -130,6 +137,26 @@ class Checkpoints:
         for line in lines.values():
             process.print(line)
         return step
+
+    @contextmanager
+    def saved_on_stop(self, report: Report) -> Iterator[None]:
+        """Write a checkpoint if a signal ends the context: the run can resume from there."""
+        try:
+            yield
+        except Stopped:
+            step = report.progress.step
+            self.save(step)
+            report.say(f"stopped at step {step}: the same command resumes the run")
+            raise
+
+    @contextmanager
+    def saved_on_error(self, step: int) -> Iterator[None]:
+        """Write a checkpoint if the user has to fix what is done in the context."""
+        try:
+            yield
+        except UserError:
+            self.save(step)
+            raise
 
     def save(self, step: int) -> None:
         """Write the checkpoint of a step, unless it is there."""

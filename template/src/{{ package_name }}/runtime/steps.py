@@ -1,20 +1,20 @@
-"""What a step does with the gradients of all processes, and an evaluation with their sums."""
+"""What a step does with the gradients of all processes, and what is known of the last steps."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from . import Stopped, UserError
-from .device import autocast, seed_all
+from . import Stopped, UserError, checkpoint
 from .dist import Process
-from .loader import mix
 
 
 class Interval:
@@ -37,10 +37,26 @@ class Interval:
         return {"loss": loss.item(), "norm": same_everywhere(norm.item(), process)}
 
 
+def check_finite(figures: dict[str, float], scaler: GradScaler, step: int, folder: Path) -> None:
+    """Refuse to continue where nothing can be learned any more.
+
+    Raises:
+        UserError: A figure is not finite, or the gradients are not at any scale of half precision.
+    """
+    if not math.isfinite(sum(figures.values())) or scaler.get_scale() < 1e-3:
+        found = checkpoint.newest_first(folder)
+        newest = f"; the newest checkpoint is {found[0]}" if found else ""
+        problem = f"loss or gradient is not finite at step {step}"
+        raise UserError(f"{problem}: use a lower --lr{newest}")
+
+
 def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterator[Any]:
     """Yield the batches of a step; only with the last are gradients averaged over processes.
 
     A signal between two of them restores the buffers, such as running statistics.
+
+    Raises:
+        UserError: After the last, a parameter has no gradient.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()] if parts > 1 else []
     try:
@@ -52,6 +68,7 @@ def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterat
         for buffer, value in before:
             buffer.copy_(value)
         raise
+    check_gradients(model)
 
 
 def sync_gradients(model: nn.Module, sync: bool) -> None:
@@ -98,45 +115,3 @@ def scale_gradients(parameters: list[nn.Parameter], factor: Any, clip: float) ->
         factor = factor * (clip / (norm + 1e-6)).clamp(max=1)
     torch._foreach_mul_(gradients, factor)
     return norm
-
-
-@torch.no_grad()
-def average(
-    measure: Callable[[nn.Module, Any], Mapping[str, tuple[Any, Any]]],
-    model: nn.Module,
-    batches: Iterable[Any],
-    process: Process,
-    dtype: torch.dtype,
-) -> dict[str, float]:
-    """Return what is measured over the batches of all processes, each sum divided by its count.
-
-    Each module keeps its mode, training or evaluation.
-
-    Args:
-        measure: Returns a sum and a count by name, for a batch.
-    """
-    modes = {module: module.training for module in model.modules()}
-    process.share_buffers(model)
-    model.eval()
-    measured: dict[str, list[tuple[Any, Any]]] = {}
-    try:
-        for number, batch in enumerate(batches):
-            seed_all(mix(process.rank, number), process.device)
-            with autocast(process.device, dtype):
-                for name, ratio in measure(model, batch).items():
-                    if not isinstance(ratio, tuple):
-                        raise UserError(f"measure gives {name!r} without a count: use (sum, count)")
-                    measured.setdefault(name, []).append(ratio)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-    def sums(ratios: list[tuple[Any, Any]]) -> list[float]:
-        return [math.fsum(float(ratio[part]) for ratio in ratios) for part in (0, 1)]
-
-    # Only here does this wait for the device
-    mine = {name: sums(ratios) for name, ratios in measured.items()}
-    every = [found for found in process.gather(mine) if found]
-    names = {name: None for found in every for name in found}  # one may be in a single batch
-    totals = {name: sums([found[name] for found in every if name in found]) for name in names}
-    return {name: total / (count or math.nan) for name, (total, count) in totals.items()}

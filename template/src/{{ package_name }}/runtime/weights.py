@@ -37,21 +37,37 @@ def load_weights(
     return differing
 
 
+def load_saved(model: nn.Module, saved: Mapping[str, Any], hint: str = "") -> None:
+    """Load the weights of a checkpoint.
+
+    Raises:
+        UserError: They do not match.
+    """
+    load_weights(model, saved["model"], f"the checkpoint of step {saved['step']}", hint)
+
+
 def _shape(value: Any) -> str:
     if isinstance(value, Tensor):
         return " x ".join(map(str, value.shape)) or "a number"
     return "missing" if value is None else "not a tensor"
 
 
-def start_from(source: str, model: nn.Module, process: Process, partly: bool) -> None:
-    """Load the weights of a checkpoint, of the best one of a run, or of a safetensors file.
+def start_from(settings: Any, model: nn.Module, process: Process) -> None:
+    """Load weights of another run, if the settings say so.
 
     Args:
-        partly: Whether to leave out those that do not match, and name them.
+        settings: A dataclass, `init_from` and `init_partly` among its fields: a checkpoint, the
+            folder of a run or a safetensors file; and whether to leave out, and name, those of
+            its weights that do not match.
 
     Raises:
         UserError: They cannot be read, or do not match.
     """
+    source, partly = settings.init_from, settings.init_partly
+    if not source:
+        if partly:
+            raise UserError("--init-partly is for weights of --init-from, which is not given")
+        return
     weights = process.main_only(_read_weights, Path(source).expanduser())
     hint = ": use --init-partly to leave out what does not match"
     left_out = load_weights(model, weights, source, hint, partly)

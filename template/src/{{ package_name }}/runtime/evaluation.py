@@ -1,0 +1,151 @@
+"""What a network reaches on a data set, and what is done with one that is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from . import UserError, checkpoint
+from .device import autocast, choose_precision, seed_all
+from .dist import Process
+from .loader import Data, Samples, batches, eval_parts, mix
+from .rendezvous import join_processes
+from .settings import restored
+from .weights import export_weights, load_saved
+
+
+class Task(NamedTuple):
+    """What a project trains, as functions of its settings.
+
+    Attributes:
+        settings: Their type: a dataclass, `batch_size`, `eval_batch_size`, `precision`, `seed` and
+            `workers` among its fields.
+        load_data: Returns the data.
+        build_model: Returns the network, on the CPU.
+        measure: Returns a sum and a count by name, for a network, a batch and the settings.
+    """
+
+    settings: type
+    load_data: Callable[[Any], Data]
+    build_model: Callable[[Any], nn.Module]
+    measure: Callable[[nn.Module, Any, Any], Mapping[str, tuple[Any, Any]]]
+
+    def load(self, settings: Any, process: Process) -> tuple[Data, nn.Module]:
+        """Return the data, and the network on the CPU: the same in every process, for the settings."""
+        seed_all(mix(settings.seed, 4), process.device)
+        data = self.load_data(settings)
+        seed_all(mix(settings.seed), process.device)
+        return data, self.build_model(settings)
+
+    def load_trained(self, path: Path) -> tuple[Any, Any, int]:
+        """Return the network of a checkpoint, on the CPU, its settings and its step."""
+        saved = checkpoint.load_best(path)
+        settings = restored(self.settings, saved["settings"])
+        model = self.build_model(settings)
+        load_saved(model, saved)
+        return model, settings, saved["step"]
+
+    def evaluate(self, config: Any) -> dict[str, float]:
+        """Return what is measured on the test set, with the weights and settings of a checkpoint.
+
+        Args:
+            config: A dataclass, `checkpoint` and `device` among its fields.
+        """
+        with join_processes(config.device) as process:
+            saved = process.main_only(checkpoint.load_best, config.checkpoint)
+            settings = restored(self.settings, saved["settings"])
+            data, model = self.load(settings, process)
+            model.to(process.device)
+            return Evaluation(self, data, model, settings, process).test(saved)
+
+    def export(self, config: Any) -> None:
+        """Write the weights of a checkpoint as safetensors.
+
+        Args:
+            config: A dataclass, `checkpoint` and `to` among its fields.
+        """
+        model, _, step = self.load_trained(config.checkpoint)
+        folder = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
+        path = Path(config.to or folder / "model.safetensors").expanduser()
+        export_weights(model, path, step)
+        print(f"the weights of step {step} are in {path}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network, and the data that it is evaluated on."""
+
+    task: Task
+    data: Data
+    model: nn.Module
+    settings: Any
+    process: Process
+
+    def on(self, samples: Samples) -> dict[str, float]:
+        """Return what is measured on one of the sets of the data, over all processes."""
+        settings, process = self.settings, self.process
+        size = settings.eval_batch_size or settings.batch_size
+        indices = eval_parts(samples, process, settings.seed, size)
+        loaded = batches(samples, indices, self.data, process, settings.workers)
+        dtype = choose_precision(settings.precision, process.device)
+
+        def measure(model: nn.Module, batch: Any) -> Mapping[str, tuple[Any, Any]]:
+            return self.task.measure(model, batch, settings)
+
+        return average(measure, self.model, loaded, process, dtype)
+
+    def test(self, saved: dict[str, Any]) -> dict[str, float]:
+        """Return and print what the weights of a checkpoint reach on the test set."""
+        load_saved(self.model, saved)
+        figures = self.on(self.data.test)
+        text = ", ".join(f"{name} {figure:.4g}" for name, figure in figures.items())
+        self.process.print(f"test set, with the weights of step {saved['step']}: {text}")
+        return figures
+
+
+@torch.no_grad()
+def average(
+    measure: Callable[[nn.Module, Any], Mapping[str, tuple[Any, Any]]],
+    model: nn.Module,
+    batches: Iterable[Any],
+    process: Process,
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """Return what is measured over the batches of all processes, each sum divided by its count.
+
+    Each module keeps its mode, training or evaluation.
+
+    Args:
+        measure: Returns a sum and a count by name, for a batch.
+    """
+    modes = {module: module.training for module in model.modules()}
+    process.share_buffers(model)
+    model.eval()
+    measured: dict[str, list[tuple[Any, Any]]] = {}
+    try:
+        for number, batch in enumerate(batches):
+            seed_all(mix(process.rank, number), process.device)
+            with autocast(process.device, dtype):
+                for name, ratio in measure(model, batch).items():
+                    if not isinstance(ratio, tuple):
+                        raise UserError(f"measure gives {name!r} without a count: use (sum, count)")
+                    measured.setdefault(name, []).append(ratio)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+    def sums(ratios: list[tuple[Any, Any]]) -> list[float]:
+        return [math.fsum(float(ratio[part]) for ratio in ratios) for part in (0, 1)]
+
+    # Only here does this wait for the device
+    mine = {name: sums(ratios) for name, ratios in measured.items()}
+    every = [found for found in process.gather(mine) if found]
+    names = {name: None for found in every for name in found}  # one may be in a single batch
+    totals = {name: sums([found[name] for found in every if name in found]) for name in names}
+    return {name: total / (count or math.nan) for name, (total, count) in totals.items()}
