@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -189,14 +190,22 @@ def test_text_is_generated(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", ["text"], indirect=True)
-def test_the_tokens_of_the_readme_are_learned(task: Task) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (task.folder / "README.md").read_text(), re.DOTALL)
+def test_the_readme_leads_to_a_model_of_ones_own(task: Task) -> None:
+    readme = (task.folder / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (script,) = (block for block in blocks if "tokenizers" in block)
     (task.folder / "tokenize_text.py").write_text(script)
     (task.folder / "my.txt").write_text("".join(f"{a} + {b} = {a + b}\n" for a in range(200) for b in range(200)))
     packages = ["--no-project", f"--python={PROJECT / '.venv/bin/python'}", "--with=tokenizers", "--with=numpy"]
     subprocess.run(["uv", "run", *packages, "tokenize_text.py"], cwd=task.folder, env=without_uv(), check=True)
-    learn = ["-m", "demo", "train", "--out=numbers", "--text=my.bin", "--vocabulary=4096", "--steps=2", "--device=cpu"]
-    assert "test set, with the weights of step 2: loss " in task.run(*learn)
-    generate = ["-m", "demo", "generate", "--checkpoint=numbers", "--device=cpu", "--prompt=12 99", "--length=3"]
-    assert re.fullmatch(r"12 99( \d+){3}\n", task.run(*generate))
+    section = readme.partition("\n### Text\n")[2].partition("\n### ")[0]
+    generate, learn, tune = (shlex.split(line) for line in re.findall(r"^uv run demo (.*)", section, re.MULTILINE))
+    short = ["--steps=2", "--device=cpu"]
+    for command in (["train"], learn, tune):
+        output = task.run("-m", "demo", *command, *short)
+        assert "test set, with the weights of step 2: loss " in output
+        assert ("weights from runs/default" in output) == (command == tune)
+    few = ["--length=3", "--device=cpu"]
+    assert task.run("-m", "demo", *generate, *few).startswith("ROMEO:")
+    numbers = task.run("-m", "demo", "generate", "--checkpoint=runs/mine", "--prompt=12 99", *few)
+    assert re.fullmatch(r"12 99( \d+){3}\n", numbers)
