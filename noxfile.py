@@ -285,8 +285,7 @@ def trackers(session: nox.Session, torch: str, backend: str) -> None:
     """Train an installed variant with each of the trackers, and read back what they recorded."""
     install(session, "tests")
     skip_unless_reached(session, "https://pypi.org/simple/")
-    with installed(session, torch, backend) as project:
-        folder = Path(session.create_tmp()) / "trackers"
+    with installed(session, torch, backend) as project, elsewhere() as folder:
         python = str(project / ".venv/bin/python")
         packages = ["tensorboard", "wandb", "trackio", "mlflow"]
         session.run_install("uv", "pip", "install", "--quiet", "--python", python, "--target", str(folder), *packages)
