@@ -232,13 +232,19 @@ def assert_whole(project: Project, given: dict[str, Any]) -> None:
     email = {"email": answers["user_email"]} if answers["user_email"] else {}
     expected = ({"name": author} if author else {}) | email
     assert metadata.get("authors", []) == ([expected] if expected else [])
-    assert metadata["scripts"] == {name: f"{answers['package_name']}.__main__:main"}
-    assert f"src/{answers['package_name']}/__main__.py" in texts
+    package = f"src/{answers['package_name']}"
+    if trains := answers["skeleton"] == "training":
+        assert metadata["scripts"] == {name: f"{answers['package_name']}.__main__:main"}
+        assert f"{package}/__main__.py" in texts
+    else:
+        assert "scripts" not in metadata
+        assert [path for path in texts if path.startswith("src/")] == [f"{package}/__init__.py"]
     assert_in_readme(texts["README.md"], name, description)
     if answers["license"] in ("MIT", "BSD-3-Clause"):
         assert text_in_license(texts["LICENSE"]).endswith(author or f"the {name} authors")
     if "Dockerfile" in texts:
-        assert json.loads(texts["Dockerfile"].rsplit("ENTRYPOINT ", 1)[1]) == [name]
+        *_, last = texts["Dockerfile"].splitlines()
+        assert json.loads(last.split(" ", 1)[1]) == ([name] if trains else ["python"])
     if ".devcontainer/devcontainer.json" in texts:
         assert json.loads(texts[".devcontainer/devcontainer.json"])["name"] == name
     for index in project.pyproject["tool"]["uv"].get("index", []):

@@ -455,6 +455,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "it has kernels for",
         ["train with --device cpu"],
     ),
+    "a Tesla K80 and code that has no option for a device": (
+        {"answers": {"skeleton": "none"}, "driver": {"cuda": "11.4", "gpus": [["3.7", "Tesla K80"]]}},
+        "error",
+        "it has kernels for",
+        ["compute on the CPU"],
+    ),
     "a Jetson Orin": (
         {
             "machine": ("linux", "aarch64", ""),
@@ -685,6 +691,24 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         ["docker run --shm-size 8g"],
     ),
     "a full disk": ({"disk": {"free": (1 << 30) - 1}}, "warning", "1023 MB are free in", ["--out"]),
+    "a full disk, of code that has no option for another": (
+        {"answers": {"skeleton": "none"}, "disk": {"free": (1 << 30) - 1}},
+        "warning",
+        "1023 MB are free in",
+        ["write to another disk"],
+    ),
+    "a small /dev/shm, of code that has no option for workers": (
+        {"answers": {"skeleton": "none"}, "disk": {"total": 64 << 20}},
+        "warning",
+        "/dev/shm has 64 MB; workers may need more",
+        ["sudo mount"],
+    ),
+    "no compiler, for code that has no option to compile": (
+        {"answers": {"skeleton": "none"}, "compiler": None},
+        "warning",
+        "^torch.compile needs",
+        ["python3-dev"],
+    ),
     "no compiler": ({"compiler": None}, "warning", "--compile needs", ["sudo apt-get install g++ python3-dev"]),
     "no Python.h": ({"python": {"headers": False}}, "warning", "--compile needs", ["python3-dev"]),
     "no compiler in an image": (
@@ -749,12 +773,17 @@ def test_a_gpu_that_may_not_be_opened_is_an_error(tmp_path: Path, monkeypatch: p
     )
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    doctor, here = record(tmp_path, monkeypatch)
+@pytest.mark.parametrize(
+    ("skeleton", "fix"), [("training", "choose another folder with --out"), ("none", "write to another folder")]
+)
+def test_a_folder_that_cannot_be_written_to_is_an_error(
+    skeleton: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor, here = record(tmp_path, monkeypatch, {"skeleton": skeleton})
     here.out = Path("/proc/runs")
     (found,) = [finding for finding in doctor.check_surroundings(here) if finding[0] == "error"]
     assert found[1].startswith("nothing can be written to /proc: ")
-    assert found[2] == "choose another folder with --out"
+    assert found[2] == fix
 
 
 def test_packages_are_not_imported_without_the_right_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ ASKED = [
     "python",
     "other_backends",
     "companions",
+    "skeleton",
     "data",
     "tracker",
     "features",
@@ -92,6 +93,7 @@ def test_defaults_are_a_whole_set_of_answers(render: Callable[..., Project]) -> 
         "digits",
         "MIT",
     )
+    assert answers["skeleton"] == "training"
 
 
 def test_the_command_line_takes_the_same_answers(tmp_path: Path) -> None:
@@ -196,6 +198,7 @@ REFUSED = {
         "choose Python 3.11 to 3.14 or drop torchcodec; it lacks Python 3.10",
     ),
     "an unknown companion": ({"companions": ["torchtext"]}, "'torchtext' is not in"),
+    "an unknown skeleton": ({"skeleton": "lightning"}, "'lightning' is not in"),
     "a container for a Mac alone": (
         {"platforms": ["macos-arm64"], "features": ["docker"]},
         "add the platform linux-x86_64; docker runs on Linux",

@@ -35,6 +35,7 @@ PEOPLE: dict[str, tuple[dict[str, Any], str, str]] = {
     "with a Mac": ({"platforms": ["macOS on Apple silicon"]}, "macos-arm64", "cpu"),
     "with an Intel GPU": ({"backend": "XPU"}, "linux-x86_64", "xpu"),
     "with Grace machines alone": ({"platforms": ["Linux aarch64"]}, "linux-aarch64", ""),
+    "with code of their own": ({"skeleton": "None"}, "linux-x86_64", ""),
 }
 
 
@@ -87,8 +88,10 @@ class Questionnaire:
 
 
 def skipped(name: str, given: dict[str, Any]) -> bool:
-    """Tell whether a question has one answer alone, and so is not asked: a Mac has the CPU build, and no other."""
-    return name in ("backend", "other_backends") and given.get("platforms") == ["macOS on Apple silicon"]
+    """Tell whether a question is not asked: a Mac has the CPU build alone, an empty package neither data nor a tracker."""
+    if name in ("backend", "other_backends"):
+        return given.get("platforms") == ["macOS on Apple silicon"]
+    return name in ("data", "tracker") and given.get("skeleton") == "None"
 
 
 @pytest.mark.parametrize("who", PEOPLE)

@@ -255,6 +255,16 @@ OUTLIVED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"backend": "cu132"},
         "'companions': choose backend cu130 or drop torchaudio; it lacks cu132",
     ),
+    "a skeleton": (
+        {},
+        {"skeleton": "none"},
+        "'skeleton': keep training or copy into a new folder; it counts at the first copy$",
+    ),
+    "no skeleton": (
+        {"skeleton": "none"},
+        {"skeleton": "training"},
+        "'skeleton': keep none or copy into a new folder; it counts at the first copy$",
+    ),
     "a feature": (
         {"torch": "2.14"},
         {"platforms": ["macos-arm64"], "backend": "cpu"},
