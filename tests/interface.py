@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 
 import yaml
 from copier._main import Worker
+from copier._template import Template
 from copier._user_data import Question
+from jinja2 import Environment, meta, nodes
 from packaging.version import InvalidVersion, Version
 
 Interface = set[tuple[str, ...]]
+SETTINGS = ("includes", "copier.yml", "builds.yml")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -66,7 +69,7 @@ def interface(folder: Path, tag: str | None = None) -> Interface:
     A question is its name alone, a value that and itself, a build its release, platform and backend.
     """
     # Of a repository, Copier would use the last tag
-    with plain(folder, tag, "includes", "copier.yml", "builds.yml") as copy:
+    with plain(folder, tag, *SETTINGS) as copy:
         builds = yaml.safe_load((copy / "builds.yml").read_text())
         return questions(copy, list(builds["platforms"])) | table(builds)
 
@@ -92,6 +95,24 @@ def questions(folder: Path, platforms: list[str]) -> Interface:
                 values = [] if name in FROM_TABLE else question._formatted_choices
                 found |= {(name,), *((name, str(choice.value)) for choice in values)}
     return found
+
+
+def unanswered(folder: Path, tag: str) -> set[str]:
+    """Return what `_exclude` uses, as it is there, that a tag has no answer to.
+
+    An update renders it with the answers to the version that it comes from.
+    """
+    with plain(folder, tag, *SETTINGS) as then, plain(folder, None, *SETTINGS) as now:
+        known = set(Template(str(then)).questions_data)
+        return set().union(*map(needed, Template(str(now)).exclude)) - known
+
+
+def needed(text: str) -> set[str]:
+    """Return the names that a text of Jinja cannot do without: neither Copier's own nor those that have a default."""
+    tree = Environment().parse(text)
+    defaults = {id(each.node) for each in tree.find_all(nodes.Filter) if each.name == "default"}
+    names = {each.name for each in tree.find_all(nodes.Name) if id(each) not in defaults}
+    return {name for name in names & meta.find_undeclared_variables(tree) if not name.startswith("_")}
 
 
 def table(builds: dict[str, Any]) -> Interface:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from packaging.version import Version
 
-from tests.interface import broken, git, interface, is_version, runtime, tags
+from tests.interface import broken, git, interface, is_version, runtime, tags, unanswered
 from tests.table import ROOT
 
 
@@ -48,6 +48,8 @@ def problems(version: str) -> Iterator[str]:
         gone = sorted(" ".join(entry) for entry in interface(ROOT, tag) - now)
         if gone:
             yield f"{tag} had what is gone, and answers may hold it: {', '.join(gone)}"
+        for name in sorted(unanswered(ROOT, tag)):
+            yield f"{tag} does not ask for {name}, so its projects could not update: in _exclude, write {name} | default(...)"
         if calls := broken(runtime(ROOT, tag), runtime(ROOT)):
             yield f"the code of projects from {tag} may rest on what changed in the runtime: {', '.join(calls)}"
 

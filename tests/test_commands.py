@@ -64,12 +64,17 @@ while :; do sleep 0.1; done
 """
 
 
+SCONTROL = '#!/bin/sh\n[ "$1" = show ] && echo first || echo "$@" > scontrol.txt\n'
+
+
 @pytest.fixture
 def batch(render: Callable[..., Project]) -> Callable[..., subprocess.Popen[bytes]]:
     """Start the batch script of a project as Slurm would, with stand-ins of its commands."""
-    project = render(features=["slurm"])
-    commands = {"srun": SRUN, "scontrol": '#!/bin/sh\n[ "$1" = show ] && echo first || echo "$@" > scontrol.txt\n'}
-    for name, text in commands.items():
+    return start_batch(render(features=["slurm"]), "slurm/train.sbatch", "--steps", "9")
+
+
+def start_batch(project: Project, *command: str, **stand_ins: str) -> Callable[..., subprocess.Popen[bytes]]:
+    for name, text in ({"srun": SRUN, "scontrol": SCONTROL} | stand_ins).items():
         file = project.path / "bin" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
@@ -77,7 +82,7 @@ def batch(render: Callable[..., Project]) -> Callable[..., subprocess.Popen[byte
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "first,second", "SLURM_CPUS_PER_TASK": "8"}
     path = f"{project.path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return lambda **env: subprocess.Popen(
-        ["bash", "slurm/train.sbatch", "--steps", "9"],
+        ["bash", *command],
         cwd=project.path,
         env={**os.environ, **slurm, "PATH": path, **env},
     )
@@ -114,3 +119,21 @@ def test_slurm_gives_a_job_time_for_its_checkpoint(render: Callable[..., Project
 def test_a_batch_job_that_ends_is_not(code: int, batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     assert batch(CODE=str(code)).wait(30) == code
     assert not (tmp_path / "demo" / "scontrol.txt").exists()
+
+
+UV = '#!/bin/sh\necho "$@" >> uv.txt\n[ "$1" = run ] || exit "${CODE:-0}"\n'
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_script_of_ones_own_runs_on_every_node_after_one_sync(code: int, render: Callable[..., Project]) -> None:
+    project = render(skeleton="none", features=["slurm"])
+    command = ["slurm/run.sbatch", "script.py", "--name", "two words"]
+    stand_ins = {"uv": UV, "srun": '#!/bin/sh\nprintf "%s\\n" "$@" > srun.txt\nexit 3\n'}
+    assert start_batch(project, *command, **stand_ins)(CODE=str(code)).wait(30) == (code or 3)
+    assert (project.path / "uv.txt").read_text() == "sync --locked\n"
+    if code == 0:
+        words = (project.path / "srun.txt").read_text().splitlines()
+        assert words[:6] == ["uv", "run", "--no-sync", "torchrun", "--nnodes", "2"]
+        assert words[words.index("--rdzv-endpoint") + 1] == "first:20007"
+        assert words[-3:] == ["script.py", "--name", "two words"]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import UndefinedError
 from packaging.version import Version
 
-from tests.history import append, commit, git, released, replace
+from tests.history import append, commit, copied, git, released, replace, update
 from tests.interface import RUNTIME, broken, interface, runtime, tags
 from tests.table import ROOT
 
@@ -205,6 +206,39 @@ def test_a_change_of_answers_that_is_told_is_released(clone: Path) -> None:
     replace(clone / "CHANGELOG.md", "- Better.\n", "- Better.\n\n### Answers\n\n`license` has ISC.\n")
     commit(clone)
     assert release(clone, "1.1.0").returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Copier leaves a folder open
+@pytest.mark.parametrize(
+    ("condition", "updates"),
+    [
+        ("readme == 'none'", False),
+        ("license == 'none' and readme == 'none'", False),
+        ("readme | default('one') == 'none'", True),
+    ],
+)
+def test_a_new_question_in_exclude_needs_a_default(condition: str, updates: bool, clone: Path, tmp_path: Path) -> None:
+    """An update renders it with the answers to the version that it comes from, which did not ask."""
+    project = copied(clone, tmp_path / "demo", "1.0.0", license="none")
+    append(clone / "copier.yml", "\nreadme:\n  type: str\n  choices: [one, none]\n  default: one")
+    replace(clone / "includes/given.jinja", "'torch_index'] + lists", "'torch_index', 'readme'] + lists")
+    line = "  - \"{% if license == 'none' %}/LICENSE{% endif %}\"\n"
+    replace(clone / "copier.yml", line, line + f'  - "{{% if {condition} %}}/README.md{{% endif %}}"\n')
+    replace(clone / "CHANGELOG.md", "- Better.\n", "- Better.\n\n### Answers\n\n`readme` is new.\n")
+    commit(clone)
+
+    done = release(clone, "1.1.0")
+    assert (done.returncode == 0) == updates
+    if not updates:
+        assert done.stderr == (
+            "1.0.0 does not ask for readme, so its projects could not update: in _exclude, write readme | default(...)\n"
+        )
+        commit(clone, "1.1.0")
+        with pytest.raises(UndefinedError, match="'readme' is undefined"):
+            update(project)
+    else:
+        update(project)
+        assert "readme: one" in (project / ".copier-answers.yml").read_text()
 
 
 def test_a_shallow_clone_releases_nothing(clone: Path, tmp_path: Path) -> None:

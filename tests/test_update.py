@@ -255,16 +255,6 @@ OUTLIVED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"backend": "cu132"},
         "'companions': choose backend cu130 or drop torchaudio; it lacks cu132",
     ),
-    "a skeleton": (
-        {},
-        {"skeleton": "none"},
-        "'skeleton': keep training or copy into a new folder; it counts at the first copy$",
-    ),
-    "no skeleton": (
-        {"skeleton": "none"},
-        {"skeleton": "training"},
-        "'skeleton': keep none or copy into a new folder; it counts at the first copy$",
-    ),
     "a feature": (
         {"torch": "2.14"},
         {"platforms": ["macos-arm64"], "backend": "cpu"},
@@ -381,6 +371,19 @@ def test_who_is_asked_sees_why_the_answer_so_far_is_gone(source: Path, tmp_path:
     terminal.wait_for("is updated")
     assert terminal.exit_code() == 0
     assert Project(demo).answers["backend"] == "cu132"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
+def test_who_is_asked_for_the_skeleton_again_sees_why_the_other_is_gone(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo")
+    command = ["-m", "copier", "update", "--vcs-ref=:current:", "--defaults", "--ask=skeleton"]
+    terminal = Terminal(sys.executable, *command, cwd=demo)
+    terminal.wait_for("None (an empty package) (keep training or copy into a new folder")
+    terminal.press("down")
+    terminal.press("enter")
+    terminal.wait_for("is updated")
+    assert terminal.exit_code() == 0
+    assert Project(demo).answers["skeleton"] == "training"
 
 
 # The packages that depend on torch and are used most, and other ones that people add on the first days
