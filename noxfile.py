@@ -81,22 +81,29 @@ def lint(session: nox.Session) -> None:
     session.run_install("uv", "pip", "install", "--quiet", "cattrs", "filelock", "safetensors", "tyro")
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", "numpy", "pillow", "tensorboard")
     newest, *_, oldest = RELEASES
-    for system, answers in {
-        "linux": {"torch": newest},
-        "darwin": {
-            "torch": oldest,
-            "data": "text",
-            "other_backends": "[cpu]",
-            "ci": "gitlab",
-            "license": "BSD-3-Clause",
-        },
-        "win32": {
-            "torch": newest,
-            "data": "cifar10",
-            "tracker": "tensorboard",
-            "features": "[docker,devcontainer,slurm]",
-        },
-    }.items():
+    for system, answers in [
+        ("linux", {"torch": newest}),
+        ("linux", {"torch": newest, "skeleton": "none", "other_backends": "[cpu]", "features": "[docker,slurm]"}),
+        (
+            "darwin",
+            {
+                "torch": oldest,
+                "data": "text",
+                "other_backends": "[cpu]",
+                "ci": "gitlab",
+                "license": "BSD-3-Clause",
+            },
+        ),
+        (
+            "win32",
+            {
+                "torch": newest,
+                "data": "cifar10",
+                "tracker": "tensorboard",
+                "features": "[docker,devcontainer,slurm]",
+            },
+        ),
+    ]:
         install_types(session, answers["torch"])
         with elsewhere() as folder:
             render_into(session, folder / "demo", *(f"{name}={value}" for name, value in answers.items()))
@@ -234,13 +241,16 @@ def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> 
 def sync(session: nox.Session, torch: str, backend: str) -> None:
     """Install a variant here with `uv sync`, check it and train it. `-- --replica` resolves with the replica.
 
-    Other arguments are further answers: `-- tracker=tensorboard data=cifar10`.
+    Other arguments are further answers: `-- tracker=tensorboard data=cifar10`, or `-- skeleton=none`.
     """
     install(session, "tests")
     answers = arguments(session)
     with installed(session, torch, backend, *answers):
         for command in ("lock --check", "run ruff format --check", "run ruff check", "run mypy", "run pytest"):
             session.run("uv", *command.split(), env=OWN, external=True)
+        if "skeleton=none" in answers:
+            session.run("uv", "run", "tools/doctor.py", env=OWN, external=True)
+            return
         downloads = {"data=cifar10", "data=huggingface"} & {*answers}
         if downloads:
             skip_unless_reached(session, "https://huggingface.co", " the training")
@@ -265,6 +275,9 @@ def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
 def train(session: nox.Session, torch: str, backend: str) -> None:
     """Test an installed variant as its users use it: with other tasks, on two hosts, killed, starved and misused."""
     install(session, "tests")
+    with installed(session, torch, backend, "skeleton=none"):
+        for command in ("run pytest", "run tools/doctor.py"):
+            session.run("uv", *command.split(), env=OWN, external=True)
     with installed(session, torch, backend) as project:
         session.run("uv", "run", "pytest", env=OWN, external=True)
         use(session, project, *USES)
