@@ -44,7 +44,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 SETS = pytest.mark.parametrize("answers", list(ANSWERS.values()), ids=list(ANSWERS))
 # What the package that trains has: commands and their options, files, dependencies
 TRACES = re.compile(
-    r"\b(train|trains|trained|evaluate|checkpoints?|tyro|cattrs|numpy|matplotlib|digits|epochs?|fsdp2|runtime)\b"
+    r"\b(train|trains|trained|evaluate|checkpoints?|tyro|cattrs|matplotlib|digits|epochs?|fsdp2|runtime)\b"
     r"|--(workers|compile|lr|out runs)\b|__main__|conftest"
 )
 COMMAND = re.compile(r"\buv run (?:--no-sync )?([^\s`]+)")
@@ -91,7 +91,7 @@ def test_every_platform_gets_its_torch_and_no_more(answers: dict[str, Any], tmp_
                 build = loads(project.answers["torch"], backend, platform, package)
                 assert version.partition("+")[2] in ("", build)
     given = {*answers.get("companions", []), *[answers[name] for name in ("tracker",) if name in answers]}
-    assert {"torch", "ruff", "mypy", "pytest"} | given == direct(project)
+    assert {"torch", "numpy", "ruff", "mypy", "pytest"} | given == direct(project)
 
 
 def direct(project: Project) -> set[str]:
