@@ -213,6 +213,33 @@ def test_a_container_trains_as_a_user_who_is_not_root(
     python(docker, image, "import getpass; getpass.getuser()", "--user", "1234")
 
 
+def test_without_a_skeleton_a_container_runs_python(
+    projects: Callable[..., Project], docker: Docker, index: str
+) -> None:
+    project = projects("none", torch_index=index, skeleton="none", **CPU)
+    image = f"{NAME}:none"
+    docker("build", "--tag", image, ".", cwd=project.path)
+    (found,) = json.loads(docker("image", "inspect", image))
+    assert (found["Config"].get("Entrypoint"), found["Config"]["Cmd"]) == (None, ["python"])
+    code = "import sys, torch, demo; print(sys.prefix, torch.ones(2).sum().item(), file=open('runs/ours', 'w'))"
+    done = run(docker, project, image, "python", "-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert owners(project) == {1000}
+    share(docker, project, image)
+    assert (project.path / "runs" / "ours").read_text() == "/opt/venv 2.0\n"
+    output = docker("run", "--rm", "--shm-size", "2g", image, "python", "tools/doctor.py", "--json")
+    assert json.loads(output)["count"]["error"] == 0
+    options = ["--build", "--rm", "--no-TTY"]
+    assert (
+        docker(
+            "compose", "run", *options, "app", "python", "-c", "import demo, os; print(os.getcwd())", cwd=project.path
+        )
+        .strip()
+        .endswith("/app")
+    )
+    docker("compose", "down", "--volumes", "--rmi", "all", cwd=project.path)
+
+
 def owners(project: Project) -> set[int]:
     """Return who owns what a container wrote."""
     return {path.stat().st_uid for path in (project.path / "runs").rglob("*")}
@@ -276,6 +303,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "rocm": {"torch": "2.14", "backend": "rocm7.2", "license": "none"},
     "xpu": {"torch": "2.14", "backend": "xpu", "other_backends": ["cpu", "cu130"]},
     "old": {"torch": "2.4", "companions": ["torchvision"], "platforms": ["linux-x86_64"]},
+    "none": {"skeleton": "none", "other_backends": ["cpu"]},
 }
 
 
@@ -290,7 +318,8 @@ def test_files_pass_their_checks(variant: str, docker: Docker, tmp_path: Path, m
     monkeypatch.setenv("RENDER_GROUP", "9")
     for given in (options[:2], options):
         config = docker("compose", *given, "config", "--format", "json", cwd=project.path)
-        assert json.loads(config)["services"]["train"]["shm_size"] == str(8 << 30)
+        (service,) = json.loads(config)["services"].values()
+        assert service["shm_size"] == str(8 << 30)
     # DL3008 wants versions of Debian's packages, which Debian does not keep
     subprocess.run(["hadolint", "--ignore=DL3008", project.path / "Dockerfile"], check=True)
 
