@@ -17,6 +17,7 @@ from tests.files import assert_fit_for_windows, assert_linted, assert_tidy, file
 from tests.history import append, commit, copied, git, released, update
 from tests.project import Project, template
 from tests.table import loads
+from tests.test_update import rename_as_documented
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -132,6 +133,16 @@ def test_an_update_leaves_the_package_alone(answers: dict[str, Any], source: Pat
     assert (demo / "tools" / "doctor.py").read_text().endswith("# fixed\n")
     assert Project(demo).answers == recorded | {"_commit": "1.1.0"}, "those that are not asked as well"
     assert recorded.items() >= answers.items()
+
+
+def test_an_empty_package_is_renamed_as_the_page_says(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", "1.0.0", skeleton="none")
+    rename_as_documented(demo)
+    assert git(demo, "status", "--porcelain") == ""
+    update(demo)
+    assert [path.name for path in (demo / "src").iterdir()] == ["other"]
+    assert Project(demo).pyproject["tool"]["uv"]["build-backend"]["module-name"] == "other"
+    Project(demo).uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"))
 
 
 @pytest.mark.parametrize(

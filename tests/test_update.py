@@ -181,7 +181,10 @@ def replace_name(project: Path) -> None:
     """Replace the name of the package in its code, its tests and pyproject.toml."""
     for path in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
         path.write_text(re.sub(r"\bdemo\b", "other", path.read_text(encoding="utf-8")), encoding="utf-8")
-    replace(project / "pyproject.toml", 'demo = "demo.__main__', 'demo = "other.__main__')
+    settings = project / "pyproject.toml"
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace('"demo.__main__', '"other.__main__'), encoding="utf-8"
+    )
 
 
 def test_there_are_answers_enough() -> None:
