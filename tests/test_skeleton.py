@@ -63,8 +63,9 @@ def test_nothing_leads_nowhere(answers: dict[str, Any], tmp_path: Path) -> None:
     for path, text in found.items():
         parse(path, text)
         assert_tidy(path, text)
-        if path.name not in (".copier-answers.yml", "doctor.py"):  # tests/test_doctor.py reads its hints
-            assert not TRACES.search(text), path
+        if path.name in (".copier-answers.yml", "doctor.py"):  # tests/test_doctor.py reads its hints
+            continue
+        assert not TRACES.search(text), path
         for command in COMMAND.findall(text):
             assert command in ("ruff", "mypy", "pytest", "python", "torchrun") or (project.path / command).exists(), (
                 path
@@ -72,6 +73,8 @@ def test_nothing_leads_nowhere(answers: dict[str, Any], tmp_path: Path) -> None:
     for name in re.findall(r"(?:slurm|tools)/[\w.]+", found[Path("README.md")]):
         assert (project.path / name).exists(), name
     assert "scripts" not in project.pyproject["project"]
+    if any("pytest -m gpu" in text for text in found.values()):
+        assert "@pytest.mark.gpu" in found[Path("tests/test_package.py")]
 
 
 def test_files_are_as_a_person_would_leave_them(tmp_path: Path) -> None:
