@@ -45,8 +45,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
 SETS = pytest.mark.parametrize("answers", list(ANSWERS.values()), ids=list(ANSWERS))
 # What the package that trains has: commands and their options, files, dependencies
 TRACES = re.compile(
-    r"\b(train|trains|trained|evaluate|checkpoints?|tyro|cattrs|matplotlib|digits|epochs?|fsdp2|runtime)\b"
-    r"|--(workers|compile|lr|out runs)\b|__main__|conftest"
+    r"\b(train|trains|trained|evaluate|checkpoints?|tyro|cattrs|matplotlib|digits|epochs?|fsdp2)\b"
+    r"|--(workers|compile|lr|out runs)\b|runtime/|__main__|conftest"
 )
 COMMAND = re.compile(r"\buv run (?:--no-sync )?([^\s`]+)")
 
