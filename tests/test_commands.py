@@ -69,11 +69,12 @@ SCONTROL = '#!/bin/sh\n[ "$1" = show ] && echo first || echo "$@" > scontrol.txt
 
 @pytest.fixture
 def batch(render: Callable[..., Project]) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start the batch script of a project as Slurm would, with stand-ins of its commands."""
+    """Start the batch script that trains."""
     return start_batch(render(features=["slurm"]), "slurm/train.sbatch", "--steps", "9")
 
 
 def start_batch(project: Project, *command: str, **stand_ins: str) -> Callable[..., subprocess.Popen[bytes]]:
+    """Return what starts a batch script as Slurm would, with stand-ins of its commands and of other ones."""
     for name, text in ({"srun": SRUN, "scontrol": SCONTROL} | stand_ins).items():
         file = project.path / "bin" / name
         file.parent.mkdir(exist_ok=True)
