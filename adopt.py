@@ -48,7 +48,7 @@ ASKED = ("platforms", "backend", "torch", "python", "other_backends", "companion
 FIXED: dict[str, Any] = {
     **dict.fromkeys(("project_name", "package_name"), "adopted"),
     **dict.fromkeys(("description", "user_name", "user_email"), ""),
-    **dict.fromkeys(("license", "tracker", "ci"), "none"),
+    **dict.fromkeys(("license", "skeleton", "tracker", "ci"), "none"),
     "data": "digits",
     "features": [],
 }
