@@ -49,9 +49,10 @@ def test_a_pipeline_has_the_smallest_backend_and_the_tools(
     project = render(torch="2.14", backend="cu126", other_backends=others, ci=ci)
     project.resolve_with(replica)
     project.lock()
-    (installed,) = installs(project, FILES[ci], "linux-x86_64")
-    assert installed["torch"] == f"2.14.1+{build}"
-    assert {"pytest", "ruff", "mypy", "demo"} <= installed.keys()
+    checks, on_a_gpu = installs(project, FILES[ci], "linux-x86_64")
+    assert checks["torch"] == f"2.14.1+{build}"
+    assert on_a_gpu["torch"] == "2.14.1+cu126"
+    assert {"pytest", "ruff", "mypy", "demo"} <= checks.keys()
 
 
 SRUN = """#!/bin/sh
