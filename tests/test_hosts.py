@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,10 +75,14 @@ def ip(*arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[None]:
-    """Two hosts on one machine: network namespaces with a cable between them, and names that both know."""
+def namespaces() -> None:
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("SKIPPED: two hosts need Linux, root and iproute2")
+        pytest.skip("SKIPPED: another network needs Linux, root and iproute2")
+
+
+@pytest.fixture(scope="module")
+def hosts(namespaces: None) -> Iterator[None]:
+    """Two hosts on one machine: network namespaces with a cable between them, and names that both know."""
     names = "".join(f"{address} {host}\n" for host, address in HOSTS.items())
     for host in HOSTS:
         subprocess.run(["ip", "netns", "delete", host], check=False, capture_output=True)
@@ -140,6 +145,18 @@ def test_a_host_that_dies_and_comes_back_changes_nothing(tmp_path: Path) -> None
 
     last = "step-0000000400.pt"
     subprocess.run([PROJECT / ".venv/bin/python", "-c", SAME_WEIGHTS, calm / last, stormy / last], check=True)
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_a_machine_whose_name_nobody_knows_has_several_processes(tmp_path: Path) -> None:
+    """As in a container without a network, by the command of the README."""
+    section = (PROJECT / "README.md").read_text().split("### Several GPUs")[1]
+    command = re.sub(r"--nproc-per-node \S+", "--nproc-per-node 2", section.split("```sh\n")[1].split("\n```")[0])
+    words = [*command.replace("uv run ", ".venv/bin/").split(), "--device=cpu", "--steps=2", f"--out={tmp_path}"]
+    alone = ["unshare", "--net", "--uts", "sh", "-c", 'ip link set lo up && hostname nobody && exec "$@"', "sh"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*alone, *words], cwd=PROJECT, env=environ, check=True, timeout=100)
+    assert (tmp_path / "step-0000000002.pt").exists()
 
 
 def test_a_hundred_runs_of_two_processes_end_cleanly() -> None:
