@@ -812,6 +812,47 @@ def test_a_package_that_updates_know_by_another_name_is_an_error(
     assert not any("for updates" in text for _, text, *_ in doctor.check_project(here))
 
 
+def test_what_only_the_root_of_a_repository_can_have_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor, here = record(tmp_path, monkeypatch)
+    demo = tmp_path / "services/demo"
+    shutil.copytree(doctor.ROOT, demo)
+    monkeypatch.setattr(doctor, "ROOT", demo)
+    here.workspace = demo
+    assert not [*doctor.check_place(here)], "there is no repository"
+    git(tmp_path, "init")
+    assert [*doctor.check_place(here)] == [
+        (
+            "warning",
+            f".github and .pre-commit-config.yaml must be in the root of the repository, {tmp_path}",
+            "move them: https://github.com/org/torch-uv-template/blob/main/docs/places.md",
+        )
+    ]
+    for path in (*demo.glob(".github/*/*"), *demo.glob(".github/*.yml"), demo / ".pre-commit-config.yaml"):
+        path.unlink()
+    assert not [*doctor.check_place(here)], "they have moved"
+    shutil.copytree(project_of(), demo, dirs_exist_ok=True)
+    git(demo, "init")
+    assert not [*doctor.check_place(here)], "it is a repository of its own"
+
+
+def test_a_workspace_without_the_platforms_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = {"project": {"workspace": {"path": str(tmp_path)}}, "sync": {"changes": []}}
+    doctor, here = record(tmp_path, monkeypatch, uv={"sync": json.dumps(synced)})
+
+    def found() -> list[tuple[str, ...]]:
+        return [finding for finding in doctor.check_project(here) if "environments" in finding[1]]
+
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    root, own = tmp_path / "pyproject.toml", doctor.ROOT / "pyproject.toml"
+    text = f"uv.lock is not limited to the platforms: uv reads environments in {root} alone"
+    fix = f"copy environments and required-environments from {own} to it"
+    assert found() == [("warning", text, fix, "uv lock")]
+    (tmp_path / "uv.lock").write_text("version = 1\nrequired-markers = [\n]\n")
+    assert not found()
+
+
 def test_a_companion_that_the_user_added_becomes_an_answer(
     replica: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1351,7 +1392,7 @@ def test_the_doctor_is_short(tmp_path: Path) -> None:
     text = (project_of() / "tools" / "doctor.py").read_text(encoding="utf-8")
     code = tmp_path / "code.py"
     code.write_text(text[: text.index("# fmt: off")] + text[text.index("# fmt: on") :], encoding="utf-8")
-    assert code_lines(code) <= 599
+    assert code_lines(code) <= 625
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
