@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ import pytest
 
 from tests.history import replace
 from tests.installed import PROJECT
+from tests.project import without_uv
+from tests.table import ROOT
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 
@@ -275,6 +278,27 @@ def test_an_interrupted_run_in_a_notebook(project: Path) -> None:
 def test_a_failing_run_in_a_notebook(project: Path) -> None:
     _, (line,) = Notebook(project, '{"lr": 4e9, "warmup": 0}').run()
     assert line.startswith("loss or gradient is not finite at step 20: use a lower --lr")
+
+
+def test_the_page_of_notebooks_is_followed(project: Path) -> None:
+    """Its cell, executed by its command in the project as it is, which stays so."""
+    page = (ROOT / "docs" / "notebooks.md").read_text()
+    (cell,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (command,) = re.findall("^uv run (.* jupyter execute .*)$", page, re.MULTILINE)
+    notebook = Notebook(project, "{}").notebook
+    notebook.cells[1:] = []
+    notebook.cells[0].source = cell.replace("steps=1000", "steps=20, device='cpu'")
+    path = project / "first.ipynb"
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+    arguments = shlex.split(command.replace(path.name, str(path)))
+    before = sorted(path.name for path in PROJECT.glob(".venv/lib/python*/site-packages/*"))
+    variables = {**without_uv(), "UV_NO_SYNC": "1"}
+    subprocess.run(["uv", "run", *arguments], cwd=PROJECT, env=variables, check=True, capture_output=True)
+    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    text = "".join(output.text for output in executed.cells[0].outputs)
+    assert "test set, with the weights of step 20" in text
+    assert (project / "runs" / "first" / "best.pt").exists()
+    assert sorted(path.name for path in PROJECT.glob(".venv/lib/python*/site-packages/*")) == before
 
 
 def test_a_sweep_needs_no_framework(project: Path) -> None:
