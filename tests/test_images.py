@@ -20,12 +20,13 @@ import pytest
 
 from tests.docker import Docker
 from tests.docker.images import bases, provide
-from tests.history import append, replace
+from tests.history import append, commit, git, replace
 from tests.network import unreached
 from tests.project import PYTHON, Project, without_uv
-from tests.replica import replica as stand_in
-from tests.replica import wheels
+from tests.replica import replica, serving, wheels
 from tests.table import ROOT, TABLE
+from tests.test_mirrors import Guarded
+from tests.test_places import blocks, environments
 
 NAME = "torch-uv-template-demo"  # of the projects, and of their images
 RELEASE = "2.13"  # the wheel that the replica may have
@@ -45,11 +46,15 @@ def pytorch_index() -> Iterator[str]:
         return
     if not any(wheels.real_file(wheel) for wheel in wheels.torch("cpu", RELEASE, PYTHON)):
         pytest.skip("SKIPPED: download.pytorch.org cannot be reached, and PIP_FIND_LINKS has no wheel of torch")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it chooses the address that others see
-        address = probe.getsockname()[0]
-    with stand_in(address) as url:
+    with replica(own_address()) as url:
         yield url
+
+
+def own_address() -> str:
+    """Return the address of this machine that others see."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it chooses the address
+        return str(probe.getsockname()[0])
 
 
 @pytest.fixture(scope="session")
@@ -339,6 +344,75 @@ def test_compose_runs_the_same_image(cpu: Project, docker: Docker, monkeypatch: 
     docker("compose", "down", "--volumes", "--rmi", "all", cwd=cpu.path)
 
 
+def test_a_member_of_a_workspace_trains(docker: Docker, index: str, tmp_path: Path) -> None:
+    """It is the recipe of docs/places.md."""
+    tmp_path.chmod(0o755)
+    demo = Project.render(tmp_path / "packages" / "demo", torch_index=index, **CPU)
+    have(docker, demo)
+    changes = blocks("The image", "diff")[0].partition("--- a/compose.yaml")[0]
+    for removed, added in re.findall(r"((?:^-(?!--).*\n)+)((?:^\+.*\n)+)", changes, re.MULTILINE):
+        old, new = (re.sub("^[-+]", "", lines, flags=re.MULTILINE) for lines in (removed, added))
+        replace(demo.path / "Dockerfile", old, new)
+    (demo.path / "Dockerfile.dockerignore").write_text(blocks("The image", "")[0])
+    members = '[tool.uv.workspace]\nmembers = ["packages/*"]\n'
+    (tmp_path / "pyproject.toml").write_text(f"[tool.uv]\n{environments(demo)}\n{members}")
+    lock(demo)
+    (command,) = blocks("The image", "sh")
+    docker(*command.replace("--tag demo", f"--tag {NAME}:member").split()[1:], cwd=tmp_path)
+    assert "device cpu" in docker("run", "--rm", f"{NAME}:member", "train", "--steps", "5")
+    docker("run", "--rm", "--entrypoint", "python", f"{NAME}:member", "packages/demo/tools/doctor.py")
+
+
+class Private(Guarded):
+    """The replica, and a repository next to it, for whoever has the password."""
+
+    folder = ""
+
+    def do_GET(self) -> None:
+        path = Path(self.folder, self.path.partition("?")[0].lstrip("/"))
+        if not self.path.startswith("/lib/") or "Authorization" not in self.headers:
+            super().do_GET()
+        elif path.is_file():
+            self.reply(path.read_bytes(), "application/octet-stream")
+        else:
+            self.send_error(404)
+
+
+def test_passwords_and_git(docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = tmp_path / "served" / "lib"
+    (lib / "src" / "lib").mkdir(parents=True)
+    (lib / "src" / "lib" / "__init__.py").touch()
+    (lib / "pyproject.toml").write_text(
+        '[project]\nname = "lib"\nversion = "1"\n[build-system]\nrequires = ["uv_build>=0.13,<0.14"]\n'
+        'build-backend = "uv_build"\n'
+    )
+    git(lib, "init")
+    commit(lib)
+    git(lib, "update-server-info")
+    monkeypatch.setattr(Private, "folder", str(lib.parent))
+    with serving(Private, own_address()) as url:
+        netrc = tmp_path / ".netrc"
+        netrc.write_text(f"machine {own_address()} login reader password hunter2\n")
+        demo = Project.render(tmp_path / "demo", torch_index=f"{url}/whl", **CPU)
+        have(docker, demo)
+        with monkeypatch.context() as patch:
+            patch.setenv("HOME", str(tmp_path))
+            lock(demo, "add", "--no-sync", f"lib @ git+{url}/lib/.git")
+        (install,) = recipes("Passwords and Git")
+        dockerfile = demo.path / "Dockerfile"
+        base = re.findall("^FROM python.*\n", dockerfile.read_text(), re.MULTILINE)[0]
+        replace(dockerfile, base, base + install)
+        assert "hunter2" not in (demo.path / "uv.lock").read_text()
+        assert re.search("401|credentials", refusal(docker, demo))
+        image = f"{NAME}:secret"
+        docker("build", "--secret", f"id=netrc,src={netrc}", "--tag", image, ".", cwd=demo.path)
+    python(docker, image, "import lib, torch")
+    assert "hunter2" not in docker("history", "--no-trunc", image)
+    docker(
+        "run", "--rm", "--user", "0", "--entrypoint", "sh", image, "-c", "! grep -rs hunter2 /root /app /opt/venv/bin"
+    )
+
+
 SETUP = """
 from setuptools import setup
 from torch.utils.cpp_extension import BuildExtension, CUDAExtension
@@ -370,9 +444,15 @@ PyMODINIT_FUNC PyInit_doubled() { return PyModule_Create(&module); }
 """
 
 
+def recipes(heading: str) -> list[str]:
+    """Return the lines of a Dockerfile in a section of docs/containers.md."""
+    section = (ROOT / "docs" / "containers.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```dockerfile\n(.*?)```", section, re.DOTALL)
+
+
 def test_a_cuda_extension_compiles(default: Project, docker: Docker, tmp_path: Path) -> None:
     """It is the recipe of docs/containers.md: compiled and loaded, but not run, for that takes a GPU."""
-    stage, install = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs" / "containers.md").read_text(), re.DOTALL)
+    stage, install = recipes("CUDA extensions")
     shutil.copytree(default.path, tmp_path / "demo")
     extension = tmp_path / "demo" / "extension"
     extension.mkdir()

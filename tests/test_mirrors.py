@@ -60,7 +60,10 @@ class Guarded(stand_in.Handler):
         if self.headers.get("Authorization") == f"Basic {base64.b64encode(b'reader:hunter2').decode()}":
             super().do_GET()
         else:
-            self.send_error(401)
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="here"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
     do_HEAD = do_GET
 

@@ -20,15 +20,23 @@ from tests.table import PLATFORMS, ROOT
 
 PAGE = (ROOT / "docs" / "places.md").read_text(encoding="utf-8")
 CPU = {"torch": "2.13", "backend": "cpu", "python": "3.11", "platforms": list(PLATFORMS)}
-LISTS = r"^(?:required-)?environments = \[\n.*?^\]\n"
 
 
 def blocks(heading: str, language: str) -> list[str]:
     """Return the code in a section of the page."""
     section = re.split(r"^##+ ", PAGE.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
-    found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    code = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    found = [text for kind, text in code if kind == language]
     assert found, heading
     return found
+
+
+def environments(project: Project) -> str:
+    """Return the lists that only the root of a workspace can have."""
+    text = (project.path / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:required-)?environments = \[\n.*?^\]\n", text, re.MULTILINE | re.DOTALL)
+    assert len(lists) == 2
+    return "".join(lists)
 
 
 def findings(project: Project, *words: str) -> list[str]:
@@ -133,9 +141,7 @@ def test_a_member_of_a_workspace(replica: str, tmp_path: Path) -> None:
         f"uv.lock is not limited to the platforms: uv reads environments in {root} alone"
     ]
 
-    lists = re.findall(LISTS, (demo.path / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(lists) == 2
-    replace(root, "[tool.uv]\n", f"[tool.uv]\n{''.join(lists)}")
+    replace(root, "[tool.uv]\n", f"[tool.uv]\n{environments(demo)}")
     demo.lock()
     assert not findings(demo, "environments")
     for platform in PLATFORMS:
