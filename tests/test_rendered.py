@@ -26,7 +26,7 @@ EVERYTHING = {
     "platforms": list(PLATFORMS),
     "other_backends": ["cpu", "rocm7.2"],
     "companions": ["torchvision", "torchaudio"],
-    "features": ["docker", "devcontainer", "slurm", "pre-commit"],
+    "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
     "ci": "gitlab",
     "tracker": "mlflow",
     "data": "huggingface",

@@ -26,7 +26,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "platforms": ["linux-x86_64", "linux-aarch64", "macos-arm64", "windows-x86_64"],
         "other_backends": ["rocm7.2", "cpu"],
         "companions": ["torchvision", "torchaudio"],
-        "features": ["docker", "devcontainer", "slurm", "pre-commit"],
+        "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
         "ci": "gitlab",
         "license": "Apache-2.0",
     },

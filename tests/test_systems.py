@@ -18,7 +18,7 @@ from tests.table import PLATFORMS, ROOT
 
 EVERYTHING = {
     "platforms": list(PLATFORMS),
-    "features": ["docker", "devcontainer", "slurm", "pre-commit"],
+    "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
     "tracker": "wandb",
 }
 
