@@ -9,6 +9,7 @@ Every variant in here follows from builds.yml: `nox -s "sync(2.14-rocm7.2)"` tak
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sys
@@ -39,6 +40,7 @@ VARIANTS = [
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
 USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
+WORKERS = f"--numprocesses={(os.cpu_count() or 1) + 1}"  # one more: tests also wait, for uv and its indexes
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)
@@ -165,7 +167,7 @@ def tests(session: nox.Session) -> None:
     session.run(
         "pytest",
         "-rs",
-        "--numprocesses=auto",
+        WORKERS,
         "--dist=worksteal",  # some take a minute, most a second
         *(f"--ignore=tests/test_{name}.py" for name in ("images", "lock", "trackers", "views", *USES)),
         *session.posargs,
@@ -176,7 +178,7 @@ def tests(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Lock every variant and check what each platform gets. Arguments go to pytest: `-- -k 2.14` is one release."""
     install(session, "tests")
-    session.run("pytest", "--numprocesses=auto", "tests/test_lock.py", *session.posargs)
+    session.run("pytest", WORKERS, "tests/test_lock.py", *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False)
@@ -188,7 +190,7 @@ def next_release(session: nox.Session) -> None:
         session.run("python", "-m", "tests.next_release", str(folder))
         session.chdir(folder)
         session.run("python", "-m", "tests.supported")
-        under_test = ["python", "-m", "tests.replica.proxy", "pytest", "--numprocesses=auto", "--dist=worksteal"]
+        under_test = ["python", "-m", "tests.replica.proxy", "pytest", WORKERS, "--dist=worksteal"]
         session.run(*under_test, *(session.posargs or some))
         session.run(*under_test, "tests/test_lock.py", "-k", f"[{NEXT}")
 
@@ -266,7 +268,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
 def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
     """Run those of the tests that use an installed project."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
-    options = ["-rs", "--numprocesses=auto", "--dist=worksteal", "--rootdir", str(ROOT)]
+    options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
     session.run("pytest", *options, *files, env={"PROJECT": str(project), **env})
 
 
