@@ -22,7 +22,8 @@ from typing import Any
 from tests.waiting import wait_for
 
 DEBIAN = "http://deb.debian.org/debian"
-LABEL = "torch-uv-template"  # of each image that is made
+# Of each image that this run and its processes make: another run may use the same engine
+LABEL = os.environ.setdefault("TORCH_UV_TEMPLATE_LABEL", f"torch-uv-template-{os.getpid()}")
 SUITE = "forky"  # its engine has `docker build --check`
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns", "dash", "mount")
 APT = """\
