@@ -37,7 +37,7 @@ import copier
 import tomlkit
 from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from tomlkit.exceptions import TOMLKitError
@@ -386,18 +386,18 @@ def documents(root: Path) -> list[Document]:
         Refused: There is nothing that uv could lock.
     """
     main = Document(root, "pyproject.toml")
-    for parent in root.parents:
-        workspace = Document(parent, "pyproject.toml").uv.get("workspace", {})
-        if any(root in parent.glob(pattern) for pattern in workspace.get("members", [])):
-            raise Refused(f"this is a member of the workspace in {parent}: run this there")
-    workspace = main.uv.get("workspace", {})
-    if "project" not in main.before and not workspace:
+    folders = ""
+    if "project" in main.before or "workspace" in main.uv:  # uv also checks the form of what follows
+        home = uv(root, "workspace", "dir").strip()
+        if not root.samefile(home):
+            raise Refused(f"this is a member of the workspace in {home}: run this there")
+        folders = uv(root, "workspace", "list", "--paths")
+    else:
         refuse_foreign(root, main)
         begin(root, main)
-    excluded = {root, *(path for pattern in workspace.get("exclude", []) for path in root.glob(pattern))}
-    folders = {path for pattern in workspace.get("members", []) for path in root.glob(pattern)} - excluded
-    names = [(folder / "pyproject.toml").relative_to(root).as_posix() for folder in sorted(folders)]
-    found = [main, *(Document(root, name) for name in names if (root / name).exists())]
+    members = [Path(os.path.relpath(folder, root)) for folder in sorted(folders.splitlines())]
+    names = [(member / "pyproject.toml").as_posix() for member in members if member != Path()]
+    found = [main, *(Document(root, name) for name in names)]
     return found + [Listing(root, name) for document in found for name in dynamic_files(document)]
 
 
@@ -769,10 +769,7 @@ def with_extras(requirements: list[str], old: list[str]) -> list[str]:
 
 def lowest(*specifiers: str) -> str:
     """Return the lowest Python that all these values of requires-python admit, or nothing."""
-    try:
-        sets = [SpecifierSet(specifier) for specifier in specifiers if specifier]
-    except InvalidSpecifier as error:
-        raise Refused(f"requires-python is not valid ({error}): fix it first") from error
+    sets = [SpecifierSet(specifier) for specifier in specifiers if specifier]
     for minor in range(50):
         if any(all(f"3.{minor}.{patch}" in each for each in sets) for patch in range(30)):
             return f"3.{minor}"

@@ -258,11 +258,6 @@ NOT_ADOPTED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
         {},
         "requires-python = '<3.9' excludes all that torch has, >=3.10,<3.15: choose another release",
     ),
-    "a Python that is not valid": (
-        {"pyproject.toml": PLAIN["pyproject.toml"].replace(">=3.11,<3.13", "^3.11")},
-        {},
-        "requires-python is not valid (Invalid specifier: '^3.11'): fix it first",
-    ),
     "a companion that is required": (
         {"pyproject.toml": PLAIN["pyproject.toml"].replace('["torch"]', '["torchvision"]')},
         {"companions": []},
@@ -339,6 +334,42 @@ def test_what_is_refused_stays_as_it_is(name: str, repository: Repository) -> No
     assert repository.files() == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('">=3.11,<3.13"', '"^3.11"'),
+        ('">=3.11,<3.13"', "3.11"),
+        ('["torch"]', '"torch"'),
+        ('["torch"]', '["torch", 3]'),
+        ('["torch"]', '["torch"]\noptional-dependencies = ["torch"]'),
+        ('["torch"]', '["torch"]\n[[tool.uv.index]]\nname = "x"'),
+        ('["torch"]', '["torch"]\n[tool.uv]\nconflicts = [{ extra = "a" }]'),
+        ('["torch"]', '["torch"]\n[tool.uv.workspace]\nmembers = ["a**"]'),
+        ("[project]", "[[project]]"),
+    ],
+)
+def test_what_uv_cannot_read_is_refused_with_its_reason(old: str, new: str, repository: Repository) -> None:
+    repository.write({"pyproject.toml": PLAIN["pyproject.toml"].replace(old, new)})
+    before = repository.files()
+    code, output, errors = repository.adopt("--yes", **CUDA)
+    assert (code, output) == (1, "")
+    assert "pyproject.toml" in errors
+    assert errors.endswith("\nadopt: 'uv workspace' failed, for the reason above: nothing is changed\n")
+    assert repository.files() == before
+
+
+def test_the_members_of_a_workspace_are_those_of_uv(repository: Repository) -> None:
+    text = PLAIN["pyproject.toml"]
+    members = '[tool.uv.workspace]\nmembers = [".", "./packages/*/"]\nexclude = ["packages/b"]\n'
+    repository.write({"pyproject.toml": text + members})
+    repository.write({f"packages/{name}/pyproject.toml": text.replace("lab", name) for name in "ab"})
+    assert repository.adopt("--yes", **CUDA)[0] == 0
+    changed = [name for name, content in repository.files().items() if b"torch~=2.14.0" in content]
+    assert sorted(changed) == ["packages/a/pyproject.toml", "pyproject.toml"]
+    repository.folder /= "packages/b"
+    assert repository.adopt("--yes", **CUDA)[0] == 0
+
+
 def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
     repository.write(
         {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
@@ -399,8 +430,12 @@ def test_a_wrong_build_in_the_lock_changes_nothing(
 
 
 def test_an_interruption_changes_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> str:
-        raise KeyboardInterrupt
+    real = adopt.uv
+
+    def interrupted(root: Path, *command: str) -> str:
+        if command == ("lock",):
+            raise KeyboardInterrupt
+        return real(root, *command)
 
     monkeypatch.setattr(adopt, "uv", interrupted)
     repository.write(PLAIN)
