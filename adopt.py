@@ -205,10 +205,14 @@ class Document:
         return tomllib.loads(text)
 
     def edited(self) -> str:
-        document = tomlkit.parse(self.text)
+        # To tomlkit, the comment above a table belongs to the table before it: meanwhile, it is below the header
+        text = re.sub(r"(?m)^((?:#.*\n)+)(\[.*\n)", lambda match: match[2] + match[1].replace("#", "#^"), self.text)
+        document = tomlkit.parse(text)
         indents = re.findall(r"^([ \t]+)\S", self.text, re.MULTILINE)
         Patch(indents[0] if indents else "  ").table(document, self.before, self.after)
-        return with_blank_lines(self.text, document.as_string()).rstrip("\n") + "\n"
+        text = with_blank_lines(text, document.as_string())
+        text = re.sub(r"(?m)^(\[.*\n)((?:#\^.*\n)+)", lambda match: match[2].replace("#^", "#") + match[1], text)
+        return text.rstrip("\n") + "\n"
 
     def written(self) -> bytes:
         """Return the edited file.
@@ -696,7 +700,9 @@ class Plan:
             if not self.wanted.family(name):
                 users |= {source["index"]: name for source in listed(sources) if "index" in source}
         kept: list[Any] = []
-        for index in document.uv.get("index", []):
+        there = document.uv.get("index", [])
+        new = [name for name in ours if name not in [index.get("name") for index in there]]
+        for index in there:
             name, url = index.get("name", ""), index["url"]
             if name in ours and name in users and url != ours[name]["url"]:
                 raise Refused(f"index {name} is {url}, for {users[name]}: give it another name first")
@@ -705,6 +711,7 @@ class Plan:
                 kept.append(ours.pop(name))
             elif self.pytorch(url) and name not in users:
                 self.notes.append(f"index {name or 'without a name'} ({url}) is removed")
+                kept += [ours.pop(new.pop(0))] if new else []
             else:
                 self.notes += [f"index {name} ({url}) is left, for {users[name]}"] if self.pytorch(url) else []
                 kept.append(index)

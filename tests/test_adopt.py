@@ -370,6 +370,37 @@ def test_the_members_of_a_workspace_are_those_of_uv(repository: Repository) -> N
     assert repository.adopt("--yes", **CUDA)[0] == 0
 
 
+def edited(folder: Path, answers: dict[str, Any], *texts: str) -> str:
+    """Return pyproject.toml as the command would write it, after an earlier text of what it contains."""
+    adoption.write(folder, {"files": {"pyproject.toml": "".join(texts)}})
+    return adoption.planned(folder, answers).documents[0].written().decode()
+
+
+def test_comments_stay_with_the_table_below(tmp_path: Path) -> None:
+    tables = (
+        "[project.optional-dependencies]\ncpu = ['torch']\ngpu = ['torch']\n\n"
+        "# uv\n[tool.uv]\nconflicts = [[{ extra = 'cpu' }, { extra = 'gpu' }]]\npackage = true\n\n"
+        "# where from\n# by name\n[tool.uv.sources]\nhelper = { index = 'house' }\n\n"
+        "# theirs\n[[tool.uv.index]]\nname = 'pt'\nurl = 'https://download.pytorch.org/whl/cu121'\n"
+        "# ours\n[[tool.uv.index]]\nname = 'house'\nurl = 'https://pkgs.example.org/simple'\n\n"
+        "# black\n[tool.black]\nline-length = 100\n"
+    )
+    pairs = [
+        "# uv\n[tool.uv]\n",
+        "\n\n# where from\n# by name\n[tool.uv.sources]\n",
+        '\n\n# theirs\n[[tool.uv.index]]\nname = "pytorch-cu126"\n',
+        "# ours\n[[tool.uv.index]]\nname = 'house'\n",
+        "\n\n# black\n[tool.black]\n",
+    ]
+    text = edited(tmp_path, CUDA, PLAIN["pyproject.toml"], tables)
+    assert [pair for pair in pairs if pair not in text] == []
+    # The new tables come before the build system, whose comment is about it
+    text = edited(
+        tmp_path, CUDA, PLAIN["pyproject.toml"], "[tool.a]\nb = 1\n\n# built\n[build-system]\nrequires = []\n"
+    )
+    assert "explicit = true\n\n# built\n[build-system]\n" in text
+
+
 def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
     repository.write(
         {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
