@@ -284,7 +284,7 @@ def pruned(after: dict[str, Any], before: Any) -> dict[str, Any]:
     for key, value in after.items():
         old = before.get(key) if isinstance(before, dict) else None
         new = pruned(value, old) if isinstance(value, dict) else value
-        if new or new == old or not isinstance(new, dict | list):
+        if new or new == old or not isinstance(new, dict | list) or key == "default-groups":
             result[key] = new
     return result
 
@@ -670,17 +670,20 @@ class Plan:
         for place in pins(document):
             self.revise(place, self.own, [])
         self.notes += [f"{key} = {inline(uv[key])} is left as it is" for key in LEFT if key in uv]
-        switches = self.switches[document.name]
+        others = self.wanted.backends if self.several and root else []
+        left = {(place.kind, place.key) for place in places(document) if place.items and place.key not in others}
+        switches = self.switches[document.name] - left
         sets = [[entry for entry in entries if member(entry) not in switches] for entries in uv.get("conflicts", [])]
-        ours = deepcopy(self.wanted.uv["conflicts"]) if self.several and root else []
+        ours = deepcopy(self.wanted.uv["conflicts"]) if others else []
         uv["conflicts"] = ours + [entries for entries in sets if len(entries) > 1]
         usual = [name for name in ["dev"] if name in groups or "dev-dependencies" in uv]
         default = listed(uv.get("default-groups", usual))
         default = list(groups) if default == ["all"] else default
-        others = self.wanted.backends if ours else []
         chosen = [name for name in default if ("group", name) not in switches and name not in others] + others[:1]
         if chosen != default:
             uv["default-groups"] = chosen
+            if chosen == usual:
+                del uv["default-groups"]
             self.notes.append(f"default-groups: {', '.join(default) or 'none'} -> {', '.join(chosen) or 'none'}")
 
     def write_sources(self, document: Document) -> None:
@@ -696,9 +699,10 @@ class Plan:
         """Write the indexes that the sources name, and remove PyTorch's others."""
         ours = {index["name"]: index for index in self.wanted.uv.get("index", []) if document is self.root}
         users: dict[str, str] = {}
-        for name, sources in document.uv["sources"].items():
-            if not self.wanted.family(name):
-                users |= {source["index"]: name for source in listed(sources) if "index" in source}
+        for each in self.documents:  # a member may use the indexes of the root
+            for name, sources in each.uv.get("sources", {}).items():
+                if not self.wanted.family(name):
+                    users |= {source["index"]: name for source in listed(sources) if "index" in source}
         kept: list[Any] = []
         there = document.uv.get("index", [])
         new = [name for name in ours if name not in [index.get("name") for index in there]]

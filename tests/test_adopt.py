@@ -401,6 +401,30 @@ def test_comments_stay_with_the_table_below(tmp_path: Path) -> None:
     assert "explicit = true\n\n# built\n[build-system]\n" in text
 
 
+def test_an_index_that_a_member_uses_stays(tmp_path: Path) -> None:
+    text, index = (
+        PLAIN["pyproject.toml"],
+        '[[tool.uv.index]]\nname = "pt"\nurl = "https://download.pytorch.org/whl/cu124"\n',
+    )
+    sources = '[tool.uv.sources]\nxformers = { index = "pt" }\n'
+    adoption.write(tmp_path, {"files": {"a/pyproject.toml": text.replace("lab", "a") + sources}})
+    assert index in edited(tmp_path, CUDA, text, '[tool.uv.workspace]\nmembers = ["a"]\n', index)
+
+
+def test_no_default_group_is_not_the_usual_one(tmp_path: Path) -> None:
+    text = PLAIN["pyproject.toml"] + '[dependency-groups]\ndev = ["pytest"]\n'
+    for given, left in (("[]", []), ('["dev"]', None)):
+        several = edited(tmp_path, CUDA | {"other_backends": ["cpu"]}, text, f"[tool.uv]\ndefault-groups = {given}\n")
+        single = tomllib.loads(edited(tmp_path, {"other_backends": []}, several))
+        assert single["tool"]["uv"].get("default-groups") == left
+
+
+def test_what_still_conflicts_without_torch_stays_a_conflict(tmp_path: Path) -> None:
+    extras = '[project.optional-dependencies]\nold = ["torch<2.6", "numpy<2"]\nnew = ["torch", "numpy>=2"]\n'
+    conflicts = '[tool.uv]\nconflicts = [[{ extra = "old" }, { extra = "new" }]]\n'
+    assert conflicts in edited(tmp_path, CUDA, PLAIN["pyproject.toml"], extras, conflicts)
+
+
 def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
     repository.write(
         {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
