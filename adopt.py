@@ -928,8 +928,7 @@ def recorded(found: list[Document], table: Wanted) -> dict[str, Any]:
     bases = [index["url"].rpartition("/")[0] for index in uv.get("index", []) if index.get("name") in sources.values()]
     answers |= {"platforms": [platforms[marker] for marker in markers], "torch": releases[0]}
     answers |= {"backend": backends[0], "other_backends": backends[1:], "torch_index": (bases or [builds["index"]])[0]}
-    python = found[0].before.get("project", {}).get("requires-python")
-    return answers | ({"python": lowest(python)} if python else {})
+    return answers
 
 
 def arguments() -> argparse.ArgumentParser:

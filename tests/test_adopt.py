@@ -419,6 +419,13 @@ def test_no_default_group_is_not_the_usual_one(tmp_path: Path) -> None:
         assert single["tool"]["uv"].get("default-groups") == left
 
 
+def test_a_later_release_may_need_a_later_python(tmp_path: Path) -> None:
+    text = PLAIN["pyproject.toml"].replace(">=3.11,<3.13", ">=3.9")
+    text = edited(tmp_path, {"torch": "2.8", "backend": "cu126", "platforms": PLATFORMS}, text)
+    assert 'requires-python = ">=3.9"' in text
+    assert 'requires-python = ">=3.10"' in edited(tmp_path, {"torch": "2.14"}, text)
+
+
 def test_what_still_conflicts_without_torch_stays_a_conflict(tmp_path: Path) -> None:
     extras = '[project.optional-dependencies]\nold = ["torch<2.6", "numpy<2"]\nnew = ["torch", "numpy>=2"]\n'
     conflicts = '[tool.uv]\nconflicts = [[{ extra = "old" }, { extra = "new" }]]\n'
