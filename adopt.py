@@ -275,7 +275,10 @@ def uncommented(line: str) -> str:
 
 
 def text_of(path: Path) -> str:
-    return path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
+    content = path.read_bytes()
+    # What > of PowerShell writes has a mark, too
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return content.decode(encoding, errors="replace").replace("\r\n", "\n")
 
 
 def pruned(after: dict[str, Any], before: Any) -> dict[str, Any]:
@@ -447,9 +450,10 @@ def begin(root: Path, main: Document) -> None:
 
 
 def carried(path: Path, uv: dict[str, Any]) -> Iterator[str]:
-    """Yield the requirements in a file, and put its indexes into the settings of uv."""
+    """Yield the requirements in a file, without hashes, and put its indexes into the settings of uv."""
     names = {"-i": "index-url", "-f": "find-links"}
-    for bare in map(uncommented, text_of(path).replace("\\\n", " ").splitlines()):
+    text = re.sub(r"\s+--hash[= ]\S+", "", text_of(path).replace("\\\n", " "))
+    for bare in map(uncommented, text.splitlines()):
         option, _, value = (*re.split(r"(=|\s+)", bare, maxsplit=1), "", "")[:3]
         key = names.get(option, option.removeprefix("--"))
         if key in ("index-url", "extra-index-url", "find-links"):

@@ -432,6 +432,14 @@ def test_what_still_conflicts_without_torch_stays_a_conflict(tmp_path: Path) -> 
     assert conflicts in edited(tmp_path, CUDA, PLAIN["pyproject.toml"], extras, conflicts)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_requirements_with_hashes_or_from_powershell_are_read(encoding: str, tmp_path: Path) -> None:
+    text = "torch==2.5.1 \\\n    --hash=sha256:12ab \\\n    --hash=sha256:34cd\nnumpy==2.0 --hash sha256:56ef\n"
+    (tmp_path / "requirements.txt").write_text(text, encoding=encoding)
+    plan = adoption.planned(tmp_path, CUDA)
+    assert plan.root.after["project"]["dependencies"] == ["torch~=2.14.0", "numpy==2.0"]
+
+
 def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
     repository.write(
         {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
