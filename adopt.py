@@ -20,6 +20,7 @@ import difflib
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -843,15 +844,19 @@ def uv(root: Path, *arguments: str) -> str:
 
 def replace(path: Path, content: bytes | None) -> None:
     """Replace a file in one step, or remove it."""
+    path = path.resolve()  # what a link leads to may be on another disk
     if content is None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".adopt-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.chmod(name, path.stat().st_mode if path.exists() else 0o644)
-    os.replace(name, path.resolve())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, path.stat().st_mode if path.exists() else 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def settle(root: Path, plan: Plan, files: dict[Path, bytes]) -> list[str]:
@@ -1010,4 +1015,7 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for stop in {"SIGHUP", "SIGTERM"} & vars(signal).keys():  # as at Ctrl-C, everything is restored
+        signal.signal(getattr(signal, stop), signal.default_int_handler)
     sys.exit(main())

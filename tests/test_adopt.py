@@ -26,6 +26,7 @@ from tests.table import PLATFORMS as MACHINES
 from tests.table import ROOT, home, loads, on_pypi, plain, versions
 from tests.terminal import Terminal
 from tests.test_questions import ASKED
+from tests.waiting import wait_for
 
 REFUSED = [name for name, shape in SHAPES.items() if "refused" in shape]
 ADOPTED = [name for name in SHAPES if name not in REFUSED]
@@ -512,6 +513,64 @@ def test_an_interruption_changes_nothing(repository: Repository, monkeypatch: py
     code, _, errors = repository.adopt("--yes", "--doctor", **CUDA)
     assert (code, errors) == (130, "\nadopt: stopped: nothing is changed\n")
     assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
+def test_a_signal_changes_nothing(repository: Repository, clone: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "uv"
+    slow.write_text(f'#!/bin/sh\n[ "$1" = lock ] && echo half > uv.lock && sleep 60\nexec {shutil.which("uv")} "$@"\n')
+    slow.chmod(0o755)
+    repository.write(PLAIN)
+    command = [
+        sys.executable,
+        str(ROOT / "adopt.py"),
+        "--template",
+        str(clone),
+        "--defaults",
+        "--yes",
+        *adoption.options(CUDA),
+    ]
+    child = subprocess.Popen(
+        command, cwd=repository.folder, env={**os.environ, "UV": str(slow)}, stderr=subprocess.PIPE, text=True
+    )
+    wait_for((repository.folder / "uv.lock").exists)
+    child.terminate()
+    assert child.communicate()[1] == "\nadopt: stopped: nothing is changed\n"
+    assert child.returncode == 130
+    assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
+    assert not (repository.folder / "uv.lock").exists()
+
+
+def test_a_disk_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "replace", lambda *_: os.mkdir(tmp_path))
+    with pytest.raises(FileExistsError):
+        adopt.replace(tmp_path / "uv.lock", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_another_folder_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "uv.lock").write_bytes(b"old")
+    (tmp_path / "uv.lock").symlink_to(tmp_path / "elsewhere" / "uv.lock")
+    moved, real = [], os.replace
+
+    def replace(*paths: Path) -> None:
+        moved.append([Path(path).parent for path in paths])
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)
+    adopt.replace(tmp_path / "uv.lock", b"new")
+    assert moved == [[tmp_path / "elsewhere"] * 2]  # across disks it would fail
+    assert ((tmp_path / "uv.lock").is_symlink(), (tmp_path / "uv.lock").read_bytes()) == (True, b"new")
+
+
+def test_an_output_that_lacks_a_letter_is_no_error(repository: Repository, clone: Path) -> None:
+    repository.write({"pyproject.toml": PLAIN["pyproject.toml"].replace("version", 'description = "🤗"\nversion')})
+    command = [sys.executable, str(ROOT / "adopt.py"), "--template", str(clone), "--defaults", *adoption.options(CUDA)]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=repository.folder, env=environment, capture_output=True, text=True, check=False)
+    assert ' description = "?"\n' in done.stdout
+    assert done.stderr == "adopt: nothing is changed, for there is no terminal to confirm it in: add --yes\n"
 
 
 def test_without_a_terminal_it_asks_nothing(repository: Repository) -> None:
