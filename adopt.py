@@ -155,7 +155,7 @@ def render(template: str, ref: str | None, answers: dict[str, str], recorded: di
             raise
         except Exception as error:
             message = " ".join(str(error).split("\n")[-1].split())
-            raise Refused(message.removeprefix("Stderr: | ")) from error
+            raise Refused(re.sub(r"^Stderr: \| |^'dict object' has no attribute '(.+)'$", r"\1", message)) from error
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         return Wanted(dict(worker.answers.combined), project, (folder / "tools" / "doctor.py").read_bytes())
 
@@ -799,13 +799,14 @@ def others(root: Path, found: list[Document]) -> Iterator[str]:
     """Yield where torch is named, except what this command edits."""
     uv = {key: value for key, value in found[0].uv.items() if key not in EDITED}
     for name, table in {**found[0].after["tool"], "uv": uv}.items():
-        yield from (f"[tool.{path}]" for path in mentions(table, name))
+        yield from dict.fromkeys(f"[tool.{path}]" for path in mentions(table, name))
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     listing = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False).stdout
     files = [root / name for name in listing.splitlines()] or sorted(root.glob("*"))
+    edited = [each.path for each in found]
     for file in files:
-        pattern = SEARCHED.get(file.suffix)
-        if pattern and file.is_file() and file.stat().st_size < 1_000_000 and file not in [each.path for each in found]:
+        pattern = SEARCHED.get(file.suffix) if file not in edited and os.access(file, os.R_OK) else None
+        if pattern and file.is_file() and file.stat().st_size < 1_000_000:
             match = pattern.search(text := text_of(file))
             if match:
                 yield f"{file.relative_to(root).as_posix()}:{text.count(chr(10), 0, match.end()) + 1}"
@@ -978,6 +979,8 @@ def adopt(root: Path, options: argparse.Namespace) -> None:
         answers = {name: final[name] for name in (*ASKED, "torch_index")}
         files[root / "tools" / "doctor.py"] = render(source, ref, answers, {}, True).doctor
     files = {path: content for path, content in files.items() if not path.exists() or path.read_bytes() != content}
+    if files and not os.access(root, os.W_OK):
+        raise Refused(f"{root} is read-only: make it writable first")
     show(root, plan, files)
     if files and not options.yes and not person:
         raise Refused("nothing is changed, for there is no terminal to confirm it in: add --yes")

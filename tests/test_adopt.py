@@ -314,6 +314,11 @@ NOT_ADOPTED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
         {"torch": "2.15"},
         "choose torch 2.14 or backend cu132; 2.15 lacks cu126",
     ),
+    "an answer that is no list": (
+        PLAIN,
+        {"platforms": "linux-x86_64"},
+        'adopt: platforms takes a list: --data "platforms=[linux-x86_64]"\n',
+    ),
     "an answer that is not asked": (
         PLAIN,
         {"data": "text"},
@@ -571,6 +576,25 @@ def test_an_output_that_lacks_a_letter_is_no_error(repository: Repository, clone
     done = subprocess.run(command, cwd=repository.folder, env=environment, capture_output=True, text=True, check=False)
     assert ' description = "?"\n' in done.stdout
     assert done.stderr == "adopt: nothing is changed, for there is no terminal to confirm it in: add --yes\n"
+
+
+def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = '[[tool.uv.dependency-metadata]]\nname = "a"\nrequires-dist = ["torch"]\n'
+    adoption.write(
+        tmp_path, {"files": {"pyproject.toml": PLAIN["pyproject.toml"] + metadata * 2, "a.sh": "pip install torch"}}
+    )
+    found = adoption.planned(tmp_path, CUDA).documents
+    assert list(adopt.others(tmp_path, found)) == ["[tool.uv.dependency-metadata]", "a.sh:1"]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert list(adopt.others(tmp_path, found)) == ["[tool.uv.dependency-metadata]"]
+
+
+def test_a_read_only_folder_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.write(PLAIN)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    code, output, errors = repository.adopt("--yes", **CUDA)
+    assert (code, output) == (1, "")
+    assert errors == f"adopt: {repository.folder} is read-only: make it writable first\n"
 
 
 def test_without_a_terminal_it_asks_nothing(repository: Repository) -> None:
