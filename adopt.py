@@ -444,23 +444,26 @@ def begin(root: Path, main: Document) -> None:
     """Begin a project with what is in requirements.txt."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-") or "project"
     uv: dict[str, Any] = {"package": False}
-    requirements = list(carried(root / "requirements.txt", uv))
+    requirements = list(carried((root / "requirements.txt").resolve(), uv))
     project = {"name": name, "version": "0.1.0", "requires-python": "", "dependencies": requirements}
     main.after = {"project": project, **main.after}
     main.uv.update(uv)
 
 
-def carried(path: Path, uv: dict[str, Any]) -> Iterator[str]:
+def carried(path: Path, uv: dict[str, Any], *above: Path) -> Iterator[str]:
     """Yield the requirements in a file, without hashes, and put its indexes into the settings of uv."""
+    if path in above:
+        raise Refused(f"{path.name} includes itself: remove that line first")
     names = {"-i": "index-url", "-f": "find-links"}
     text = re.sub(r"\s+--hash[= ]\S+", "", text_of(path).replace("\\\n", " "))
-    for bare in map(uncommented, text.splitlines()):
+    for line in map(uncommented, text.splitlines()):
+        bare = re.sub(r"^-[rif](?=\S)", r"\g<0> ", line)
         option, _, value = (*re.split(r"(=|\s+)", bare, maxsplit=1), "", "")[:3]
         key = names.get(option, option.removeprefix("--"))
         if key in ("index-url", "extra-index-url", "find-links"):
             uv[key] = value if key == "index-url" else [*uv.get(key, []), value]
         elif option in ("-r", "--requirement"):
-            yield from carried(path.parent / value, uv)
+            yield from carried((path.parent / value).resolve(), uv, *above, path)
         elif bare:
             try:
                 Requirement(bare)

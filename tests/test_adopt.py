@@ -446,6 +446,20 @@ def test_requirements_with_hashes_or_from_powershell_are_read(encoding: str, tmp
     assert plan.root.after["project"]["dependencies"] == ["torch~=2.14.0", "numpy==2.0"]
 
 
+@pytest.mark.parametrize("option", ["-r base.txt", "-rbase.txt", "--requirement=base.txt"])
+def test_requirements_that_include_others_are_read(option: str, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(f"{option}\nnumpy==2.0\n")
+    (tmp_path / "base.txt").write_text("torch==2.5.1\n")
+    plan = adoption.planned(tmp_path, CUDA)
+    assert plan.root.after["project"]["dependencies"] == ["torch~=2.14.0", "numpy==2.0"]
+
+
+def test_requirements_that_include_themselves_are_refused(repository: Repository) -> None:
+    repository.write({"requirements.txt": "torch\n-r base.txt\n", "base.txt": "-r requirements.txt\n"})
+    code, _, errors = repository.adopt("--yes", **CUDA)
+    assert (code, errors) == (1, "adopt: requirements.txt includes itself: remove that line first\n")
+
+
 def test_a_member_of_a_workspace_is_refused(repository: Repository) -> None:
     repository.write(
         {"pyproject.toml": '[tool.uv.workspace]\nmembers = ["a"]\n', "a/pyproject.toml": PLAIN["pyproject.toml"]}
