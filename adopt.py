@@ -905,7 +905,8 @@ def checked(root: Path, plan: Plan, backend: str) -> Iterator[str]:
                 got = f"{row['package']} {package['version']} from {package['index']}" if "index" in package else "none"
                 raise Refused(f"{platform} would get {got}, not {row['build']} for {backend}: nothing is changed")
         versions = ", ".join(f"{row['package']} {here[row['package']]['version']}" for row in rows)
-        yield f"{platform:15} {backend:8} {versions}"
+        build = rows[0]["build"]
+        yield f"{platform:15} {build if build == backend else f'{build} (for {backend})':18} {versions}"
 
 
 def fits(package: dict[str, Any], row: dict[str, str], url: str) -> bool:
