@@ -151,11 +151,15 @@ class Checkpoints:
 
     @contextmanager
     def saved_on_error(self, step: int) -> Iterator[None]:
-        """Write a checkpoint if the user has to fix what is done in the context."""
+        """Write a checkpoint if what is done in the context fails, in whichever process."""
         try:
             yield
-        except UserError:
-            self.save(step)
+        except Exception:
+            if self.process.is_main:  # without a message to the others, who may not have failed
+                try:
+                    checkpoint.save(checkpoint.path_of(self.folder, step), self._state(step))
+                except UserError as error:  # less than what it was for
+                    self.process.print(f"warning: {error}")
             raise
 
     def save(self, step: int) -> None:
@@ -184,11 +188,14 @@ class Checkpoints:
             self._write(self.folder / checkpoint.BEST, step)
 
     def _write(self, path: Path, step: int) -> None:
-        state = {
+        self.process.main_only(checkpoint.save, path, self._state(step))
+
+    def _state(self, step: int) -> dict[str, Any]:
+        return {
             "step": step,
             "evaluated": self.evaluated,
             "best": self.best,
             "chosen_by": self.chosen_by,
             "settings": plain(self.settings),
+            **self.state.state_dict(),
         }
-        self.process.main_only(checkpoint.save, path, {**state, **self.state.state_dict()})
