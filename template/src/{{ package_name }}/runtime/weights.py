@@ -69,7 +69,7 @@ def start_from(settings: Any, model: nn.Module, process: Process) -> None:
             raise UserError("--init-partly is for weights of --init-from, which is not given")
         return
     weights = process.main_only(_read_weights, Path(source).expanduser())
-    hint = ": use --init-partly to leave out what does not match"
+    hint = "" if partly else ": use --init-partly to leave out what does not match"
     left_out = load_weights(model, weights, source, hint, partly)
     for line in (f"weights from {source}", *(f"left out: {name}" for name in left_out)):
         process.print(line)
@@ -99,7 +99,7 @@ def export_weights(model: nn.Module, path: Path, step: int) -> None:
 
     tensors = {n: v for n, v in model.state_dict().items() if isinstance(v, Tensor)}
     weights = {name: value.contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = Path(f"{path}.tmp")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # by the umask; safetensors makes it 0600
