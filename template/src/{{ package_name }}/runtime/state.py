@@ -128,7 +128,7 @@ class Checkpoints:
             group = self.state.optimizer.param_groups[0]
             rate = group["initial_lr"] * scale(step + 1)
             lines["steps"] += f": the learning rate goes from {group['lr']:.3g} to {rate:.3g}"
-        self.chosen_by, self.evaluated = saved["chosen_by"], saved["evaluated"]
+        self.chosen_by, self.evaluated, self.saved = saved["chosen_by"], saved["evaluated"], step
         # A best checkpoint of a later step is of a course that the run may not take again
         if process.main_only(checkpoint.best_step, self.folder) <= step:
             self.best = saved["best"]
@@ -186,6 +186,8 @@ class Checkpoints:
         if better or math.isnan(self.best):
             self.best = figure
             self._write(self.folder / checkpoint.BEST, step)
+        if step == self.saved:  # a signal had put this evaluation off
+            self._write(checkpoint.path_of(self.folder, step), step)
 
     def _write(self, path: Path, step: int) -> None:
         self.process.main_only(checkpoint.save, path, self._state(step))
