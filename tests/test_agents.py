@@ -77,7 +77,7 @@ def test_the_guide_and_the_readme_say_the_same(answers: dict[str, Any], render: 
     table = re.findall(r"^\|.*\n", text, re.MULTILINE)
     assert "".join(table) in readme
     assert bool(table) == (answers.get("skeleton") != "none")
-    (checks,) = re.findall(r"must pass:\n\n(```sh\n.*?```)", text, re.DOTALL)
+    (checks,) = re.findall(r"must pass[^\n]*:\n\n(```sh\n.*?```)", text, re.DOTALL)
     assert f"## Check\n\n{checks}\n" in readme
 
 

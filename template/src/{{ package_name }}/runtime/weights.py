@@ -99,6 +99,8 @@ def export_weights(model: nn.Module, path: Path, step: int) -> None:
 
     tensors = {n: v for n, v in model.state_dict().items() if isinstance(v, Tensor)}
     weights = {name: value.contiguous().clone() for name, value in tensors.items()}
+    if path.exists() and not path.is_file():  # root could replace /dev/null
+        raise UserError(f"cannot write {path}: it is not a file")
     temporary = Path(f"{path}.tmp")
     try:
         temporary.touch()
