@@ -88,19 +88,19 @@ FIELDS = """
     betas: Tuple[float, float] = (0.9, 0.95)
     limit: Optional[float] = None
     color: Color = Color.RED
-    log_every: int = 50
+    log_every: PositiveInt = 50
 """
 
 
 def test_settings_of_any_kind_are_kept(project: Path, run: Run) -> None:
     config = project / "src" / "demo" / "config.py"
-    replace(config, "    log_every: int = 50\n", FIELDS)
+    replace(config, "    log_every: PositiveInt = 50\n", FIELDS)
     replace(
         config, "from typing import Literal\n", "from enum import Enum\nfrom typing import Literal, Optional, Tuple\n"
     )
-    replace(
-        config, "class Settings:\n", 'class Color(Enum):\n    RED = "red"\n    BLUE = "blue"\n\n\nclass Settings:\n'
-    )
+    color = 'class Color(Enum):\n    RED = "red"\n    BLUE = "blue"\n\n\n'
+    first = "@dataclass(frozen=True)\nclass TrainConfig"
+    replace(config, first, color + first)
     run(*TRAIN, "--steps=20", "--root=elsewhere", "--color=BLUE")
     resumed = run(*TRAIN, "--steps=40", "--root=elsewhere", "--color=BLUE").stdout
     assert "resuming from step 20" in resumed

@@ -92,7 +92,7 @@ def swap(package: Path, name: str) -> None:
     """Give a package another task."""
     for file in ("data.py", "model.py"):
         shutil.copy(SWAPS / name / file, package / file)
-    before = "    log_every: int = 50\n"
+    before = "    log_every: PositiveInt = 50\n"
     replace(package / "config.py", before, (SWAPS / name / "fields.txt").read_text() + before)
 
 
