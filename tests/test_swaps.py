@@ -127,6 +127,7 @@ def test_it_is_clean(command: str, task: Task) -> None:
     subprocess.run([PROJECT / ".venv/bin" / program, *arguments], cwd=task.folder, check=True)
 
 
+@pytest.mark.parametrize("task", ["frozen"], indirect=True)  # it imports nothing of the task
 def test_the_runtime_is_as_it_was(task: Task) -> None:
     task.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runtime")
 
