@@ -28,7 +28,7 @@ from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, builds, pythons
 
 SHARDS = 8
-RENDERS = 160  # of each shard
+RENDERS = 120  # of each shard
 
 # What of these runs breaks a file, or leaves the word where it does not belong
 FRAGMENTS = [
