@@ -433,8 +433,8 @@ FAULTS = [
     Fault("runtime/settings.py", "0 <= number <= 1)", "0 <= number)", f"{SETTINGS}::{RANGES}"),
     Fault(
         "runtime/report.py",
-        "        except Stopped:  # these steps are not taken again\n            self.log(step, metrics)\n",
-        "        except Stopped:\n",
+        "                with suppress(OSError):\n                    self._log(step, metrics)\n",
+        "                pass\n",
         f"{REPORT}::test_what_was_measured_is_reported_also_if_a_signal_comes",
     ),
     Fault(

@@ -115,9 +115,7 @@ def test_packages_are_added_as_the_readme_says(others: list[str], replica: str, 
             printed = project.uv(*arguments, UV_NO_SYNC="1")
         else:
             commit(project.path)
-            subprocess.run(
-                [Path(sys.executable).with_name("copier"), *arguments[1:]], cwd=project.path, check=True
-            )
+            subprocess.run([Path(sys.executable).with_name("copier"), *arguments[1:]], cwd=project.path, check=True)
     assert re.search(r"accelerate v1\.\d+", printed)
     with (project.path / "pyproject.toml").open("a") as file:
         file.write(lines.replace("\n  ", "\n"))
