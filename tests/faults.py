@@ -435,7 +435,7 @@ FAULTS = [
         "runtime/report.py",
         "                with suppress(OSError):\n                    self._log(step, metrics)\n",
         "                pass\n",
-        f"{REPORT}::test_what_was_measured_is_reported_also_if_a_signal_comes",
+        f"{REPORT}::test_what_was_measured_is_reported_also_if_a_signal_or_an_error_comes",
     ),
     Fault(
         "runtime/state.py",
