@@ -363,29 +363,35 @@ def locked(project: Project) -> dict[str, set[str]]:
     return versions
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
-def test_who_is_asked_sees_why_the_answer_so_far_is_gone(source: Path, tmp_path: Path) -> None:
-    demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
-    command = ["-m", "copier", "update", "--vcs-ref=:current:", "--skip-answered", "--data=torch=2.15"]
-    terminal = Terminal(sys.executable, *command, cwd=demo)
-    terminal.wait_for("Backend: the first")
-    terminal.wait_for("rocm7.2 (choose torch 2.14; 2.15 lacks rocm7.2)")
+def asked_again(demo: Path, *options: str) -> Terminal:
+    """Start an update of a project in a terminal."""
+    return Terminal(sys.executable, "-m", "copier", "update", "--vcs-ref=:current:", *options, cwd=demo)
+
+
+def assert_updated(terminal: Terminal) -> None:
+    """Take the choice that is pointed at, which ends the update."""
     terminal.press("enter")
     terminal.wait_for("is updated")
     assert terminal.exit_code() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
+def test_who_is_asked_sees_why_the_answer_so_far_is_gone(source: Path, tmp_path: Path) -> None:
+    demo = copied(source, tmp_path / "demo", torch="2.14", python="3.11", backend="rocm7.2")
+    terminal = asked_again(demo, "--skip-answered", "--data=torch=2.15")
+    terminal.wait_for("Backend: the first")
+    terminal.wait_for("rocm7.2 (choose torch 2.14; 2.15 lacks rocm7.2)")
+    assert_updated(terminal)
     assert Project(demo).answers["backend"] == "cu132"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: pexpect needs a pseudo-terminal")
 def test_who_is_asked_for_the_skeleton_again_sees_why_the_other_is_gone(source: Path, tmp_path: Path) -> None:
     demo = copied(source, tmp_path / "demo")
-    command = ["-m", "copier", "update", "--vcs-ref=:current:", "--defaults", "--ask=skeleton"]
-    terminal = Terminal(sys.executable, *command, cwd=demo)
+    terminal = asked_again(demo, "--defaults", "--ask=skeleton")
     terminal.wait_for("None (an empty package) (keep training or copy into a new folder")
     terminal.press("down")
-    terminal.press("enter")
-    terminal.wait_for("is updated")
-    assert terminal.exit_code() == 0
+    assert_updated(terminal)
     assert Project(demo).answers["skeleton"] == "training"
 
 
