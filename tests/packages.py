@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ PROJECTS: dict[str, dict[str, Any]] = {
 }
 STABLE = Version("0.12")  # from there on, torchcodec works with every later torch
 TODAY = {"UV_EXCLUDE_NEWER": str(date.today())}  # in the place of the day of builds.yml
+files = cache(partial(pypi.files, pypi.PYPI))  # of a package; torch's are looked at for every other one
 STATES = ("right without a recipe", "right with a recipe", "not at all", "not tried")
 
 
@@ -174,7 +175,7 @@ def check(companion: str, locked: Locked, release: str, backend: str, platform: 
 def wanted(name: str, release: str) -> str:
     """Return what the newest wheel of a package requires of torch, if a release is not that."""
     wheels: dict[Version, str] = {}
-    for file in pypi.files(pypi.PYPI, name):
+    for file in files(name):
         version = version_of(str(file["filename"]))
         if version and not version.is_prerelease and str(file["filename"]).endswith(".whl"):
             wheels[version] = str(file["url"])
@@ -194,8 +195,7 @@ def oldest(name: str, release: str, python: str) -> Version:
     """
     names = list(RELEASES)
     first = f"torch-{versions(names[names.index(release) + 1], 'torch')[0]}-"
-    files = pypi.files(pypi.PYPI, "torch")
-    day = min(str(file["upload-time"]) for file in files if str(file["filename"]).startswith(first))
+    day = min(str(file["upload-time"]) for file in files("torch") if str(file["filename"]).startswith(first))
     return max((version for version, time in published(name, python) if time < day), default=Version("0"))
 
 
@@ -203,7 +203,7 @@ def oldest(name: str, release: str, python: str) -> Version:
 def published(name: str, python: str) -> list[tuple[Version, str]]:
     """Return the versions of a package that a Python may install, other than previews, and when they came out."""
     found = []
-    for file in pypi.files(pypi.PYPI, name):
+    for file in files(name):
         allowed = SpecifierSet(file.get("requires-python") or "").contains(f"{python}.99")
         version = version_of(str(file["filename"]))
         if version and allowed and not version.is_prerelease and not file.get("yanked"):
