@@ -39,7 +39,7 @@ ALONE = Process(DEVICE, "", Stop())
 
 @dataclass(frozen=True)
 class Case:
-    """What to train. The first half of the steps is the warm-up, and each half ends with a line of the log."""
+    """What to train. The first half of the steps is the warm-up; the one that is left at the end is not timed."""
 
     network: Callable[[], nn.Module]
     data: TensorDataset
@@ -48,7 +48,7 @@ class Case:
     @classmethod
     def of(cls, network: Callable[[], nn.Module], data: TensorDataset, half: int, **settings: object) -> Case:
         never = 2**31
-        settings = {"steps": 2 * half, "log_every": half, "eval_every": never, "save_every": never, **settings}
+        settings = {"steps": 2 * half + 1, "log_every": half, "eval_every": never, "save_every": never, **settings}
         return cls(network, data, TrainConfig(**settings))
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
@@ -72,11 +72,10 @@ class Clock:
     """Times the second half of the steps, and says when the first half is over."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.half, self.steps = config.log_every, config.steps
-        self.seconds = 0.0
+        self.half, self.seconds = config.log_every, 0.0
 
     def tick(self, step: int, loss: Tensor) -> None:
-        if step in (self.half, self.steps):
+        if step in (self.half, 2 * self.half):
             loss.item()  # so that the device is done
             self.seconds = time.perf_counter() - self.seconds
         if step == self.half:
@@ -84,7 +83,7 @@ class Clock:
 
     @property
     def per_step(self) -> float:
-        return self.seconds / (self.steps - self.half)
+        return self.seconds / self.half
 
 
 def bare(case: Case) -> float:
@@ -128,12 +127,12 @@ def project(case: Case) -> float:
 
 
 def trained(config: TrainConfig) -> float:
-    """Train by the project, and return the seconds of a step between its last two logs."""
+    """Train by the project, and return the seconds of a step between its first two logs: the last evaluates too."""
     with tempfile.TemporaryDirectory() as name:
         train.train(replace(config, out=Path(name) / "run"))
         lines = (Path(name) / "run" / "metrics.jsonl").read_text().splitlines()
-    half, last = (json.loads(line) for line in lines[-2:])
-    return float((last["time"] - half["time"]) / (last["step"] - half["step"]))
+    half, whole, _ = map(json.loads, lines)
+    return float((whole["time"] - half["time"]) / (whole["step"] - half["step"]))
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor], _: TrainConfig) -> tuple[Tensor, int]:

@@ -1,6 +1,6 @@
 """The language model of a rendered project, compared with the same by hand and with nanoGPT's own train.py.
 
-It runs in the environment of an installed project named demo, rendered with data=text. Arguments: `--rounds 61`, in
+It runs in the environment of an installed project named demo, rendered with data=text. Arguments: `--rounds 31`, in
 each of which a step is timed, `--steps 1000` for nanoGPT, and a checkout of it; without one it is cloned. Both learn
 bytes, from the same part of the same text, with the same sizes and rates, and the weights of both are tested on the same
 windows. They draw other batches, and nanoGPT has learned positions, LayerNorm and GELU.
@@ -66,7 +66,7 @@ def steps(rounds: int) -> None:
     """Print the ratio of the two in turn; the first round is for warming up."""
     half, never = 20, 2**31
     config = TrainConfig(
-        steps=2 * half, log_every=half, eval_every=never, save_every=never, compile=not ON_CPU, **SIZES
+        steps=2 * half + 1, log_every=half, eval_every=never, save_every=never, compile=not ON_CPU, **SIZES
     )
     with contextlib.redirect_stdout(io.StringIO()):
         times = [(by_hand(config), trained(config)) for _ in range(rounds + 1)][1:]
@@ -172,7 +172,7 @@ def project(folder: Path, config: TrainConfig) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkout", nargs="?", type=Path)
-    parser.add_argument("--rounds", type=int, default=61)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--steps", type=int, default=TrainConfig.steps if ON_CPU else 2000)
     arguments = parser.parse_args()
     steps(arguments.rounds)
