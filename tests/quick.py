@@ -18,7 +18,6 @@ import jinja2
 
 compile_template = jinja2.Environment.compile
 make_template = jinja2.Environment.from_string
-find_default = copier._user_data.Question.get_default
 read_template = copier._template.load_template_config
 write_files = copier._main.Worker._render_template
 compiled: dict[tuple[Any, ...], Any] = {}
@@ -48,13 +47,6 @@ def skip_words(environment: jinja2.Environment, source: Any, *rest: Any, **optio
     return make_template(environment, source, *rest, **options)
 
 
-def find_once(question: copier._user_data.Question) -> Any:
-    """Find the default of a question once; Copier needs that of a computed value twice."""
-    if "found" not in vars(question):
-        vars(question)["found"] = find_default(question)
-    return vars(question)["found"]
-
-
 def read_once(path: Path) -> Any:
     key = tuple(file.read_bytes() for file in sorted(path.parent.glob("*.yml")))
     if key not in questions:
@@ -81,6 +73,14 @@ def once() -> Iterator[None]:
 
     Copier asks Git once for a file whether it has to set an executable bit in the repository; here it does not.
     """
+    find_default = copier._user_data.Question.get_default  # it may be a test's own: see tests/choosing.py
+
+    def find_once(question: copier._user_data.Question) -> Any:
+        """Find the default of a question once; Copier needs that of a computed value twice."""
+        if "found" not in vars(question):
+            vars(question)["found"] = find_default(question)
+        return vars(question)["found"]
+
     with (
         mock.patch.object(jinja2.Environment, "compile", compile_once),
         mock.patch.object(jinja2.Environment, "from_string", skip_words),

@@ -302,6 +302,7 @@ def test_every_file_holds_legitimate_answers(shard: int, request: pytest.Fixture
         path = folder / str(next(numbers))
         with answering(choose_by(data)) as chosen:
             project = Project.render(path, **answers)
+        assert "platforms" in chosen, "nobody was asked"
         assert_whole(project, chosen | answers)
 
     run(request, shard, RENDERS, st.data(), legitimate)(render)
