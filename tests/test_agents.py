@@ -38,7 +38,7 @@ def test_the_guide_is_short_and_each_file_in_it_is_there(
     answers: dict[str, Any], render: Callable[..., Project]
 ) -> None:
     project, text = with_guide(render, answers)
-    assert_tidy(project.path / "AGENTS.md", text)
+    assert_tidy("AGENTS.md", text)
     assert len(text.splitlines()) <= 50
     package = project.path / "src" / project.answers["package_name"]
     made_later = {"uv.lock", "runs"}

@@ -218,8 +218,8 @@ def assert_whole(project: Project, given: dict[str, Any]) -> None:
     found = files(project)
     assert_fit_for_windows(found)
     for path, text in found.items():
-        parse(path, text)
-        assert_tidy(path, text)
+        parse(path.name, text)
+        assert_tidy(path.name, text)
         assert "pwned" not in text or path.as_posix() in LANDING or "pwned" not in text.replace("https://pwned", ""), (
             path
         )

@@ -96,8 +96,8 @@ HOSTILE = {
 def test_every_file_is_as_a_person_would_leave_it(answers: dict[str, Any], render: Callable[..., Project]) -> None:
     project = render(**answers)
     for path, text in files(project).items():
-        parse(path, text)
-        assert_tidy(path, text)
+        parse(path.name, text)
+        assert_tidy(path.name, text)
     assert_linted(project.path.parent)
 
 
@@ -106,7 +106,7 @@ def test_every_file_is_as_a_person_would_leave_it(answers: dict[str, Any], rende
 def test_free_text_breaks_nothing(answers: dict[str, Any], text: str, render: Callable[..., Project]) -> None:
     project = render(**answers | {"description": text, "user_name": text})
     for path, content in files(project).items():
-        parse(path, content)
+        parse(path.name, content)
     metadata = project.pyproject["project"]
     assert metadata["authors"][0]["name"] == metadata["description"] == text.strip()
     assert text.strip() in (project.path / "README.md").read_text()
