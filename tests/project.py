@@ -58,7 +58,10 @@ def environment(platform: str, python: str = PYTHON) -> dict[str, str]:
     }
 
 
-marker = cache(Marker)
+@cache  # a lock has the same few at most of its packages
+def applies(marker: str, platform: str, python: str) -> bool:
+    """Return whether a marker holds on a platform."""
+    return Marker(marker).evaluate(environment(platform, python))
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ class Project:
                 ),
             )
             for package in self.exported(backend)
-            if "marker" not in package or marker(package["marker"]).evaluate(environment(platform, python))
+            if "marker" not in package or applies(package["marker"], platform, python)
         }
 
     def synced(self, backend: str, platform: str) -> dict[str, str]:

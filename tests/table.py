@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def versions(release: str, package: str) -> list[str]:
     return list(dict.fromkeys(patch[package] for patch in patches.values() if package in patch))
 
 
+@cache
 def home(release: str, package: str) -> str:
     """Return the release that a package was published with: torchaudio 2.11.0, the last one, with 2.11."""
     return next(name for name in reversed(RELEASES) if versions(name, package) == versions(release, package))

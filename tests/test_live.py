@@ -32,6 +32,14 @@ class Ranges(SimpleHTTPRequestHandler):
         """Keep quiet: pytest shows what fails."""
 
 
+@pytest.fixture(autouse=True)
+def another_table() -> Iterator[None]:
+    """Forget what followed from the table before and after a test that changes it."""
+    table.home.cache_clear()
+    yield
+    table.home.cache_clear()
+
+
 @pytest.fixture
 def pypi(tmp_path: Path) -> Iterator[str]:
     """An index that has of PyPI's what the table says, as files in a folder."""

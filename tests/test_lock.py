@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from tests.project import PYTHON, Project, environment
+from tests.project import PYTHON, Project, applies
 from tests.replica.pypi import PYPI
 from tests.table import (
     COMPANIONS,
@@ -180,7 +179,7 @@ def assert_markers(project: Project) -> None:
     chosen = project.answers["platforms"]
     for platform in PLATFORMS:
         for table in ("environments", "required-environments"):
-            fitting = [marker for marker in uv[table] if Marker(marker).evaluate(environment(platform))]
+            fitting = [marker for marker in uv[table] if applies(marker, platform, PYTHON)]
             assert len(fitting) == (platform in chosen)
     for backend in project.backends:
         for package, sources in uv.get("sources", {}).items():
@@ -188,8 +187,7 @@ def assert_markers(project: Project) -> None:
                 fitting = [
                     source["index"].removeprefix("pytorch-")
                     for source in sources
-                    if source.get("group", backend) == backend
-                    and Marker(source["marker"]).evaluate(environment(platform))
+                    if source.get("group", backend) == backend and applies(source["marker"], platform, PYTHON)
                 ]
                 name = package if package in COMPANIONS else "torch"
                 expected = loads(project.answers["torch"], backend, platform, name)
