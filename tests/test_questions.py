@@ -18,6 +18,7 @@ from copier._user_data import Question
 from copier.errors import UserMessageError
 from packaging.requirements import Requirement
 
+from tests import quick
 from tests.project import Project, template
 from tests.replica import wheels
 from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, builds, companions, on_pypi, versions
@@ -422,7 +423,7 @@ def choices(name: str, **answers: Any) -> dict[str, tuple[str, str]]:
 
     earlier = {question: "" for question in ("description", "user_name", "user_email")}
     earlier |= {"project_name": "demo", "package_name": "demo", "license": "MIT", "python": "3.11"}
-    with pytest.MonkeyPatch.context() as patch:
+    with quick.renders(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Question, "get_questionary_structure", look)
         with pytest.raises(Seen):
             copier.run_copy(str(template()), "/nowhere", data=earlier | answers, quiet=True, settings=copier.Settings())
