@@ -25,6 +25,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
+from tests import slurm as clusters
 from tests.docker import engine, missing, there
 from tests.network import unreached
 from tests.next_release import NEXT
@@ -280,7 +281,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
             session.error("the network should learn more than that")
 
 
-def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
+def use(session: nox.Session, project: Path, *names: str, **env: str | None) -> None:
     """Run those of the tests that use an installed project."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
@@ -350,6 +351,17 @@ def docker(session: nox.Session) -> None:
     with with_engine(session) as env:
         install(session, "tests")
         session.run("pytest", "-rs", "tests/test_images.py", *session.posargs, env=env)
+
+
+@nox.session(python=PYTHON, default=False)
+@nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
+def slurm(session: nox.Session, torch: str, backend: str) -> None:
+    """Test the batch script of an installed variant on a Slurm of its own, with five nodes, as root on Debian."""
+    if reason := clusters.missing():
+        session.skip(f"SKIPPED: {reason}")
+    install(session, "tests")
+    with installed(session, torch, backend, "features=[slurm]") as project, clusters.cluster() as env:
+        use(session, project, "slurm", **OWN, **env)
 
 
 @nox.session(python=PYTHON, default=False)

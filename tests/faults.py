@@ -776,6 +776,12 @@ FAULTS = [
         '("WORLD_SIZE", ',
         "runtime/test_rendezvous.py::test_ranks_that_make_no_sense_are_refused",
     ),
+    Fault(
+        "runtime/rendezvous.py",
+        '.split(",")[0]',
+        '.split(",")[-1]',
+        "runtime/test_rendezvous.py::test_other_launchers_say_what_torchrun_does",
+    ),
     # Devices and reports
     Fault(
         "runtime/device.py",
@@ -1314,19 +1320,16 @@ FAULTS = [
         "$CI_COMMIT_BRANCH != ",
         f"{PIPELINES}::test_gpus_are_tested_where_there_is_a_runner",
     ),
-    Fault(BATCH, "kill -TERM", "kill -KILL", f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again"),
-    Fault(BATCH, "USR1\nwait", "USR2\nwait", f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again"),
+    Fault(BATCH, "138 | 143)", "143)", f"{COMMANDS}::test_a_batch_job_that_has_to_stop_is_queued_again"),
+    Fault(BATCH, ":+_$SLURM_ARRAY_TASK_ID", ":+", f"{COMMANDS}::test_a_batch_job_that_has_to_stop_is_queued_again"),
     Fault(
-        BATCH,
-        "exec scontrol requeue",
-        "exec true",
-        f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again",
+        BATCH, "exec scontrol requeue", "exec true", f"{COMMANDS}::test_a_batch_job_that_has_to_stop_is_queued_again"
     ),
     Fault(
         BATCH,
         "export SRUN_CPUS_PER_TASK",
         "export CPUS",
-        f"{COMMANDS}::test_a_batch_job_that_runs_out_of_time_is_queued_again",
+        f"{COMMANDS}::test_a_batch_job_that_has_to_stop_is_queued_again",
     ),
     Fault(BATCH, "USR1@120", "USR1@1", f"{COMMANDS}::test_slurm_gives_a_job_time_for_its_checkpoint"),
 ]

@@ -76,14 +76,13 @@ def test_a_machine_stays_on_its_backend(project: Project) -> None:
 
 def in_a_batch_job(project: Project) -> str:
     """Return the torch that the batch script runs with, where Slurm passes on no variables of the shell."""
-    torchrun = project.path / ".venv" / "bin" / "torchrun"
-    torchrun.write_text(f"#!/bin/sh\npython -c '{VERSION}'\n")
-    torchrun.chmod(0o755)
+    program = project.path / ".venv" / "bin" / "demo"
+    program.write_text(f"#!/bin/sh\npython -c '{VERSION}'\n")
+    program.chmod(0o755)
     stand_ins = project.path / "bin"
     stand_ins.mkdir()
-    for name, script in {"srun": 'exec "$@"', "scontrol": "echo first"}.items():
-        (stand_ins / name).write_text(f"#!/bin/sh\n{script}\n")
-        (stand_ins / name).chmod(0o755)
+    (stand_ins / "srun").write_text('#!/bin/sh\nshift; exec "$@"\n')
+    (stand_ins / "srun").chmod(0o755)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "first", "SLURM_CPUS_PER_TASK": "1"}
     env = {**without_uv(), **slurm, "UV_PYTHON": sys.executable, "PATH": f"{stand_ins}{os.pathsep}{os.environ['PATH']}"}
     command = ["bash", "slurm/train.sbatch"]

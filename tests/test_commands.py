@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.project import Project
-from tests.waiting import wait_for
 
 FILES = {"docker": "Dockerfile", "github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 
@@ -55,93 +53,85 @@ def test_a_pipeline_has_the_smallest_backend_and_the_tools(
     assert {"pytest", "ruff", "mypy", "demo"} <= checks.keys()
 
 
-SRUN = """#!/bin/sh
-echo "$@" > srun.txt
-echo "$SRUN_CPUS_PER_TASK" > cpus.txt
-[ -n "$CODE" ] && exit "$CODE"
-trap 'echo saved > saved.txt; exit 1' TERM
-touch started.txt
-while :; do sleep 0.1; done
-"""
+# What the batch scripts give to Slurm's commands, and what they make of the answers; tests/test_slurm.py has a real Slurm
+STAND_INS = {
+    "uv": 'printf "%s\\n" "$@" > uv.txt; shift 2; exec "$@"',
+    "srun": 'echo "$SRUN_CPUS_PER_TASK $OMP_NUM_THREADS" > cpus.txt; exit "$CODE"',
+    "scontrol": '[ "$1" = show ] && echo first || echo "$@" > scontrol.txt',
+}
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "first,second", "SLURM_CPUS_PER_TASK": "8"}
 
 
-SCONTROL = '#!/bin/sh\n[ "$1" = show ] && echo first || echo "$@" > scontrol.txt\n'
-
-
-@pytest.fixture
-def batch(render: Callable[..., Project]) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start the batch script that trains."""
-    return start_batch(render(features=["slurm"]), "slurm/train.sbatch", "--steps", "9")
-
-
-def start_batch(project: Project, *command: str, **stand_ins: str) -> Callable[..., subprocess.Popen[bytes]]:
-    """Return what starts a batch script as Slurm would, with stand-ins of its commands and of other ones."""
-    for name, text in ({"srun": SRUN, "scontrol": SCONTROL} | stand_ins).items():
+def run_batch(project: Project, *command: str, **env: str) -> int:
+    """Run a batch script with stand-ins of what it calls, and return its exit code."""
+    for name, text in STAND_INS.items():
         file = project.path / "bin" / name
         file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+        file.write_text(f"#!/bin/sh\n{text}\n")
         file.chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "first,second", "SLURM_CPUS_PER_TASK": "8"}
     path = f"{project.path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return lambda **env: subprocess.Popen(
-        ["bash", *command],
-        cwd=project.path,
-        env={**os.environ, **slurm, "PATH": path, **env},
-    )
+    environ = {**os.environ, **SLURM, "PATH": path, **env}
+    return subprocess.run(["bash", *command], cwd=project.path, env=environ, check=False, timeout=60).returncode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
-def test_a_batch_job_that_runs_out_of_time_is_queued_again(
-    batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("code", "array", "requeued"),
+    [
+        (138, {}, "7"),
+        (143, {}, "7"),
+        (138, {"SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "3"}, "6_3"),
+        (0, {}, ""),
+        (130, {}, ""),
+        (2, {}, ""),
+    ],
+    ids=["out of time", "preempted", "a job of an array", "the end", "an interrupt", "an error"],
+)
+def test_a_batch_job_that_has_to_stop_is_queued_again(
+    code: int, array: dict[str, str], requeued: str, render: Callable[..., Project]
 ) -> None:
-    running, folder = batch(), tmp_path / "demo"
-    wait_for((folder / "started.txt").exists, 30)
-    running.send_signal(signal.SIGUSR1)
-    assert running.wait(30) == 0
-    assert (folder / "saved.txt").exists(), "the requeue waits for the checkpoint"
-    assert (folder / "scontrol.txt").read_text().split() == ["requeue", "7"]
-    command = (folder / "srun.txt").read_text()
-    assert (folder / "cpus.txt").read_text().strip() == "8", "srun does not inherit them"
-    assert "--nnodes 2" in command
-    assert "--rdzv-endpoint first:20007" in command
-    assert command.rstrip().endswith("-m demo train --steps 9")
+    project = render(features=["slurm"])
+    command = ("slurm/train.sbatch", "--steps", "9", "--out", "runs/the %a")
+    assert run_batch(project, *command, CODE=str(code), **array) == (0 if requeued else code)
+    assert (project.path / "cpus.txt").read_text().split() == ["8", "8"], "srun does not inherit them"
+    words = (project.path / "uv.txt").read_text().splitlines()
+    assert words[:3] == ["run", "--locked", "srun"]
+    number = array.get("SLURM_ARRAY_TASK_ID", "%a")
+    assert words[-6:] == ["demo", "train", "--steps", "9", "--out", f"runs/the {number}"]
+    order = project.path / "scontrol.txt"
+    assert (order.read_text().split() if order.exists() else []) == (["requeue", requeued] if requeued else [])
 
 
 def test_slurm_gives_a_job_time_for_its_checkpoint(render: Callable[..., Project]) -> None:
     script = (render(features=["slurm"]).path / "slurm" / "train.sbatch").read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.+)$", script, re.MULTILINE))
-    to, signal_name, seconds = re.split("[:@]", options["signal"])
-    assert (to, signal_name) == ("B", "USR1"), "to the script alone"
-    assert int(seconds) >= 100, "torchrun's processes have that long"
-    assert f"trap 'timeout=1; kill -TERM \"$run\"' {signal_name}" in script
+    name, seconds = options["signal"].split("@")
+    assert f"\n{128 + signal.Signals[f'SIG{name}']} | " in script, "to the processes of the run, whose exit code it is"
+    assert int(seconds) >= 100
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
-@pytest.mark.parametrize("code", [0, 3])
-def test_a_batch_job_that_ends_is_not(code: int, batch: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    assert batch(CODE=str(code)).wait(30) == code
-    assert not (tmp_path / "demo" / "scontrol.txt").exists()
-
-
-UV = '#!/bin/sh\necho "$@" >> uv.txt\n[ "$1" = run ] || exit "${CODE:-0}"\n'
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
 @pytest.mark.parametrize(
-    ("others", "code"), [([], 0), ([], 2), (["cpu"], 0)], ids=["one backend", "a stale lock", "two"]
+    ("answers", "gpus"),
+    [({}, True), ({"backend": "cpu"}, False), ({"backend": "cpu", "other_backends": ["cu130"], "torch": "2.14"}, True)],
+    ids=["a GPU", "none", "one of two"],
 )
-def test_a_script_of_ones_own_runs_on_every_node_after_one_sync(
-    others: list[str], code: int, render: Callable[..., Project]
+@pytest.mark.parametrize(("skeleton", "script"), [("training", "train.sbatch"), ("none", "run.sbatch")])
+def test_a_job_asks_for_a_gpu_if_a_backend_has_one(
+    skeleton: str, script: str, answers: dict[str, object], gpus: bool, render: Callable[..., Project]
 ) -> None:
-    project = render(skeleton="none", features=["slurm"], other_backends=others)
-    command = ["slurm/run.sbatch", "script.py", "--name", "two words"]
-    stand_ins = {"uv": UV, "srun": '#!/bin/sh\nprintf "%s\\n" "$@" > srun.txt\nexit 3\n'}
-    assert start_batch(project, *command, **stand_ins)(CODE=str(code)).wait(30) == (code or 3)
-    assert (project.path / "uv.txt").exists() != bool(others), "with several backends, what is installed stays"
-    if not others:
-        assert (project.path / "uv.txt").read_text() == "sync --locked\n"
-    if code == 0:
-        words = (project.path / "srun.txt").read_text().splitlines()
-        assert words[:6] == ["uv", "run", "--no-sync", "torchrun", "--nnodes", "2"]
-        assert words[words.index("--rdzv-endpoint") + 1] == "first:20007"
-        assert words[-3:] == ["script.py", "--name", "two words"]
+    project = render(features=["slurm"], skeleton=skeleton, **answers)
+    assert ("#SBATCH --gpus-per-node=1\n" in (project.path / "slurm" / script).read_text()) == gpus
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")
+@pytest.mark.parametrize("gpus", [{}, {"SLURM_GPUS_ON_NODE": "4"}], ids=["no GPU", "four"])
+def test_a_script_of_ones_own_runs_on_every_node_after_one_sync(
+    gpus: dict[str, str], render: Callable[..., Project]
+) -> None:
+    project = render(skeleton="none", features=["slurm"])
+    assert run_batch(project, "slurm/run.sbatch", "script.py", "--name", "two words", CODE="3", **gpus) == 3
+    words = (project.path / "uv.txt").read_text().splitlines()
+    assert words[:6] == ["run", "--locked", "srun", "torchrun", "--nnodes", "2"]
+    assert words[words.index("--nproc-per-node") + 1] == gpus.get("SLURM_GPUS_ON_NODE", "1")
+    assert words[words.index("--rdzv-endpoint") + 1] == "first:20007"
+    assert words[-3:] == ["script.py", "--name", "two words"]

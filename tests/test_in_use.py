@@ -253,9 +253,9 @@ def test_the_home_folder(project: Path, run: Run) -> None:
     [
         (
             {"RANK": "1", "WORLD_SIZE": "2"},
-            "WORLD_SIZE is 2, but LOCAL_RANK is not set: start the processes with torchrun",
+            "WORLD_SIZE is 2, but this is one process: start all with torchrun",
         ),
-        ({"SLURM_NTASKS": "2"}, "SLURM_NTASKS is 2, but LOCAL_RANK is not set"),
+        ({"SLURM_NTASKS": "2"}, "SLURM_NTASKS is 2, but this is one process: start all with srun"),
     ],
 )
 def test_processes_that_a_launcher_counts_and_torchrun_does_not(

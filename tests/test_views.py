@@ -322,14 +322,3 @@ def test_a_sweep_needs_no_framework(project: Path) -> None:
     found = subprocess.run([PYTHON, "-c", best], cwd=project, check=True, capture_output=True, text=True)
     assert len(found.stdout.splitlines()) == 3
     assert all(re.match(r"[\d.]+ runs/lr-", line) for line in found.stdout.splitlines())
-
-
-def test_an_array_of_a_sweep_trains_one_trial_in_each_job(project: Path) -> None:
-    (wrapped,) = re.findall(r"sbatch --array 0-2 --wrap '(.*?)'", (PROJECT / "README.md").read_text(), re.DOTALL)
-    script = wrapped.replace("uv run --no-sync demo", f"{PYTHON} -m demo").replace(
-        "--steps 1000", "--device=cpu --steps=2"
-    )
-    for number in ("0", "2"):
-        variables = {**environ(project), "SLURM_ARRAY_TASK_ID": number}
-        subprocess.run(["/bin/sh", "-e", "-c", script], cwd=project, env=variables, check=True, capture_output=True)
-    assert {path.name for path in (project / "runs").iterdir()} == {"lr-1e-3", "lr-1e-2"}

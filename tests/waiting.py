@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
-def wait_for(condition: Callable[[], Result], seconds: float = 120) -> Result:
+def wait_for(condition: Callable[[], Result], seconds: float = 120, every: float = 0.05) -> Result:
     """Wait until a condition holds, and return what it gave.
 
     Raises:
@@ -20,7 +23,7 @@ def wait_for(condition: Callable[[], Result], seconds: float = 120) -> Result:
     while not (result := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError("it took too long")
-        time.sleep(0.05)
+        time.sleep(every)
     return result
 
 
@@ -28,3 +31,22 @@ def foreground() -> None:
     """Handle signals as in a terminal: what runs in the background may ignore these."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that ends when this one does."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, **options)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process: the first one in its namespaces, if there is one, that all others end with."""
+    if process.poll() is not None:
+        return
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in children or [str(process.pid)]:
+        os.kill(int(pid), signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

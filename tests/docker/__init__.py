@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,23 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import wait_for
+from tests.debian import unpack
+from tests.waiting import start, stop, wait_for
 
-DEBIAN = "http://deb.debian.org/debian"
 # Of each image that this run and its processes make: another run may use the same engine
 LABEL = os.environ.setdefault("TORCH_UV_TEMPLATE_LABEL", f"torch-uv-template-{os.getpid()}")
 SUITE = "forky"  # its engine has `docker build --check`
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "slirp4netns", "dash", "mount")
-APT = """\
-Dir::Cache "{0}";
-Dir::Etc::sourcelist "{0}/sources.list";
-Dir::Etc::sourceparts "/nonexistent";
-Dir::State::lists "{0}/lists";
-Dir::State::status "{0}/status";
-Acquire::Languages "none";
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-"""
 # What the first process in the namespaces does, in the folder of Debian's files. Containers may mount temporary folders
 START = """
 mount --bind . . && cd "$PWD"
@@ -109,7 +98,7 @@ def engine() -> Iterator[Docker]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="torch-uv-template-"))
         stack.callback(remove_engine, folder)
-        unpack(folder, *PACKAGES)
+        unpack(folder, SUITE, *PACKAGES)
         configure(folder)
         yield stack.enter_context(running(folder))
 
@@ -160,32 +149,6 @@ def running(root: Path) -> Iterator[Docker]:
         yield docker
 
 
-def unpack(root: Path, *packages: str) -> None:
-    """Unpack packages of Debian, and all that they need, into a folder."""
-    with tempfile.TemporaryDirectory() as name:
-        apt = Path(name)
-        for folder in ("lists/partial", "archives/partial"):
-            (apt / folder).mkdir(parents=True)
-        (apt / "status").touch()
-        (apt / "sources.list").write_text(f"deb {DEBIAN} {SUITE} main\n")
-        (apt / "apt.conf").write_text(APT.format(apt))
-        for command in (["update"], ["install", "--yes", "--download-only", *packages]):
-            done = subprocess.run(
-                ["apt-get", "--quiet", "--quiet", *command],
-                env={**os.environ, "APT_CONFIG": str(apt / "apt.conf")},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise OSError(f"Debian's packages cannot be had: {done.stderr.strip()}")
-        root.mkdir(exist_ok=True)
-        for folder in ("bin", "sbin", "lib", "lib64"):
-            (root / folder).symlink_to(f"usr/{folder}")
-        for package in (apt / "archives").glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True)
-
-
 def configure(root: Path) -> None:
     """Do what configuring the engine's packages would do."""
     for folder in ("proc", "sys", "dev", "run", "tmp", "client", "config"):
@@ -202,23 +165,6 @@ def configure(root: Path) -> None:
     (root / "config" / "cli-plugins").symlink_to("../usr/libexec/docker/cli-plugins")
     if Path("/etc/ssl/certs").exists():
         shutil.copytree("/etc/ssl", root / "etc" / "ssl", dirs_exist_ok=True, ignore_dangling_symlinks=True)
-
-
-def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process that ends when this one does."""
-    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, **options)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process: the first one in its namespaces, if there is one, that all others end with."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in children or [str(process.pid)]:
-        os.kill(int(pid), signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def remove_cgroups(name: str) -> None:

@@ -8,7 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.docker import DEBIAN, LABEL, Docker, unpack
+from tests.debian import DEBIAN, unpack
+from tests.docker import LABEL, SUITE, Docker
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}  # what Debian has
@@ -43,7 +44,7 @@ def stand_in_for_python(docker: Docker, image: str, python: str) -> None:
     """Make Debian with its own Python, the certificates that this machine trusts, and no shared libraries of torch."""
     with tempfile.TemporaryDirectory() as name:
         folder, raw = Path(name), f"{image}-raw"
-        unpack(folder / "tools", "mmdebstrap")
+        unpack(folder / "tools", SUITE, "mmdebstrap")
         packages = f"ca-certificates,python{python},libpython{python}-dev"
         options = ["--quiet", "--variant=minbase", f"--include={packages}", '--aptopt=APT::Sandbox::User "root"']
         unneeded = ["*/libpython*.a", *(f"/usr/share/{what}/*" for what in ("doc", "info", "locale", "man"))]

@@ -1,4 +1,7 @@
-"""How the processes of a run meet, watch each other, and report an error once."""
+"""How the processes of a run meet, watch each other, and report an error once.
+
+torchrun, srun or mpirun starts them.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from . import ReportedError, UserError, first_line
+from . import ReportedError, Stopped, UserError, first_line
 from .device import choose_device
-from .dist import Process, stop_signals
+from .dist import Process, Stop, stop_signals
 
 # Seconds to wait for a process that has not joined, and for a sign of life of one that has
 JOIN_LIMIT, SILENCE_LIMIT = 600.0, 300.0
@@ -29,13 +32,14 @@ LEFT = 1 << 40  # more signs of life than any process gives
 
 @contextmanager
 def join_processes(device_name: str) -> Iterator[Process]:
-    """Join the processes that torchrun started, if it did, while the context lasts.
+    """Join the processes that a launcher started, if one did, while the context lasts.
 
     The first line that is printed says on which device the main process computes.
 
     Raises:
         UserError: This process cannot have the device, or cannot meet the others.
     """
+    os.environ.update(_launched())
     rank, world_size, local_rank = _ranks()
     with stop_signals(alone=world_size == 1) as stop:
         if local_rank is None:
@@ -43,7 +47,7 @@ def join_processes(device_name: str) -> Iterator[Process]:
             process.print_device()
             yield process
             return
-        store, left = _meet(rank, world_size), threading.Event()
+        store, left = _meet(rank, world_size, stop), threading.Event()
         watcher: threading.Thread | None = None
         try:
             device, reason = choose_device(device_name, local_rank)
@@ -67,27 +71,69 @@ def join_processes(device_name: str) -> Iterator[Process]:
                 dist.destroy_process_group()
 
 
+def _launched() -> dict[str, str]:
+    """Return what torchrun would set, if srun or mpirun started this as one of several processes.
+
+    Libraries read these variables too.
+    """
+    given = os.environ
+    if "LOCAL_RANK" in given:
+        return {}
+    if given.get("OMPI_COMM_WORLD_SIZE", "1") != "1":  # first: srun may have started mpirun
+        prefix = "OMPI_COMM_WORLD_"
+        found = {name: given[prefix + name] for name in ("RANK", "LOCAL_RANK")}
+        found["WORLD_SIZE"] = given[f"{prefix}SIZE"]
+        one_host = given[f"{prefix}LOCAL_SIZE"] == given[f"{prefix}SIZE"]
+        found.update(MASTER_ADDR="localhost" if one_host else "", MASTER_PORT="29500")
+    elif given.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        found = {"RANK": given["SLURM_PROCID"], "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"]}
+        found["LOCAL_RANK"] = "0" if _has_gpu_of_its_own() else given["SLURM_LOCALID"]
+        # Of node[07-10,12],other: node07
+        first = re.sub(r"\[(\w+)[^]]*\]", r"\1", given["SLURM_STEP_NODELIST"]).split(",")[0]
+        port = 20000 + int(given["SLURM_JOB_ID"]) % 10000
+        found.update(MASTER_ADDR=first, MASTER_PORT=str(port))
+    else:
+        return {}
+    return {name: given.get(name, value) for name, value in found.items()}
+
+
+def _has_gpu_of_its_own() -> bool:
+    """Return whether srun shows each task one of the GPUs that the job has on this node."""
+    names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+    one = any(os.environ.get(name, ",").count(",") == 0 for name in names)
+    return one and os.environ.get("SLURM_GPUS_ON_NODE", "1") != "1"
+
+
 def _ranks() -> tuple[int, int, int | None]:
     """Return the rank, the world size and the local rank, which is None for a process alone."""
     given = os.environ
     if "LOCAL_RANK" not in given:
-        for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        for name in ("WORLD_SIZE", "SLURM_NTASKS", "PMI_SIZE"):
             if given.get(name, "1") not in ("", "1"):
-                problem = f"{name} is {given[name]}, but LOCAL_RANK is not set"
-                raise UserError(f"{problem}: start the processes with torchrun, or unset {name}")
+                problem = f"{name} is {given[name]}, but this is one process"
+                launcher = "srun" if name == "SLURM_NTASKS" else "torchrun"
+                raise UserError(f"{problem}: start all with {launcher}, or unset {name}")
         return 0, 1, None
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR"):
         value = given.get(name, "")
         if not (value if name == "MASTER_ADDR" else value.isdigit()):
-            raise UserError(f"{name} is {value!r}: start the processes with torchrun")
+            way = "start the processes with torchrun"
+            if "OMPI_COMM_WORLD_SIZE" in given:
+                way = "mpirun takes -x MASTER_ADDR=HOST -x MASTER_PORT=29500"
+            raise UserError(f"{name} is {value!r}: {way}")
     rank, world_size = int(given["RANK"]), int(given["WORLD_SIZE"])
     if rank >= world_size:
         raise UserError(f"RANK is {rank}, but WORLD_SIZE is {world_size}: ranks begin at 0")
     return rank, world_size, int(given["LOCAL_RANK"])
 
 
-def _meet(rank: int, world_size: int) -> dist.Store:
-    """Return what all processes write to and read from, once all are there."""
+def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
+    """Return what all processes write to and read from, once all are there.
+
+    Raises:
+        UserError: They are not there in time.
+        Stopped: A signal came before.
+    """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store: dist.Store | None = None
@@ -109,6 +155,8 @@ def _meet(rank: int, world_size: int) -> dist.Store:
             missing += f" ({error.strerror})"
         except RuntimeError as error:
             raise UserError(f"cannot listen at {missing}: {first_line(error)}") from error
+        if stop.number:
+            raise Stopped(stop.number)
         now = time.monotonic()
         if now - begin > JOIN_LIMIT:
             raise UserError(f"waited {JOIN_LIMIT:.0f} s for {missing}")
