@@ -281,7 +281,7 @@ def sync(session: nox.Session, torch: str, backend: str) -> None:
             session.error("the network should learn more than that")
 
 
-def use(session: nox.Session, project: Path, *names: str, **env: str | None) -> None:
+def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
     """Run those of the tests that use an installed project."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
@@ -361,7 +361,8 @@ def slurm(session: nox.Session, torch: str, backend: str) -> None:
         session.skip(f"SKIPPED: {reason}")
     install(session, "tests")
     with installed(session, torch, backend, "features=[slurm]") as project, clusters.cluster() as env:
-        use(session, project, "slurm", **OWN, **env)
+        tests = str(ROOT / "tests" / "test_slurm.py")  # in one process, which submits all jobs
+        session.run("pytest", "-rs", "--rootdir", str(ROOT), tests, env={**OWN, "PROJECT": str(project), **env})
 
 
 @nox.session(python=PYTHON, default=False)

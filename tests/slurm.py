@@ -58,7 +58,8 @@ PartitionName=spare Nodes=ALL PreemptMode=REQUEUE GraceTime=60
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
 """,
     "gres.conf": "Name=gpu File={root}/gpu[0-1]\n",
-    "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n",
+    # It wants them mounted, and uses none
+    "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupMountpoint={root}/cgroup\nCgroupAutomount=no\n",
     "hosts": "127.0.0.1 localhost\n10.77.0.1 head\n{hosts}\n",
 }
 # What the first process in the namespaces does, in the folder of the files
@@ -67,6 +68,7 @@ mount -t proc proc /proc
 mount -t overlay -o "lowerdir=$PWD/usr:/usr" overlay /usr
 mount --bind hosts /etc/hosts
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
+mkdir cgroup && mount -t tmpfs tmpfs cgroup
 hostname head
 ip link set lo up
 ip link add bridge type bridge
@@ -84,8 +86,7 @@ for number in "$@"; do
     ip -netns "node$number" link set lo up
     ip -netns "node$number" address add "10.77.0.1$number/24" dev eth0
     ip -netns "node$number" link set eth0 up
-    # Not by ip netns exec, which mounts /sys anew, without the control groups
-    nsenter --net="/run/netns/node$number" unshare --uts bash -ec "hostname node$number; slurmd"
+    ip netns exec "node$number" unshare --uts bash -ec "hostname node$number; slurmd"
 done
 trap exit TERM
 sleep infinity &
