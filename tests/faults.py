@@ -765,22 +765,22 @@ FAULTS = [
         "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once",
     ),
     Fault(
-        "runtime/rendezvous.py",
+        "runtime/launch.py",
         "    if rank >= world_size:\n",
         "    if False:\n",
-        "runtime/test_rendezvous.py::test_ranks_that_make_no_sense_are_refused",
+        "runtime/test_launch.py::test_ranks_that_make_no_sense_are_refused",
     ),
     Fault(
-        "runtime/rendezvous.py",
+        "runtime/launch.py",
         '("WORLD_SIZE", "SLURM_NTASKS", ',
         '("WORLD_SIZE", ',
-        "runtime/test_rendezvous.py::test_ranks_that_make_no_sense_are_refused",
+        "runtime/test_launch.py::test_ranks_that_make_no_sense_are_refused",
     ),
     Fault(
-        "runtime/rendezvous.py",
+        "runtime/launch.py",
         '.split(",")[0]',
         '.split(",")[-1]',
-        "runtime/test_rendezvous.py::test_other_launchers_say_what_torchrun_does",
+        "runtime/test_launch.py::test_other_launchers_say_what_torchrun_does",
     ),
     # Devices and reports
     Fault(

@@ -59,6 +59,7 @@ RUNTIME = [
     "device",
     "dist",
     "evaluation",
+    "launch",
     "loader",
     "performance",
     "progress",

@@ -186,7 +186,7 @@ def test_the_jobs_of_an_array_are_trials_that_stop_and_go_on_alone(jobs: dict[st
 
 SHORT = "demo train --device cpu --steps 2 --out runs"
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-RANK = "from demo.runtime.rendezvous import _launched as found; print('local rank', found()['LOCAL_RANK'])"
+RANK = "from demo.runtime.launch import launched; print('local rank', launched()['LOCAL_RANK'])"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,4 @@
-"""How the processes of a run meet, watch each other, and report an error once.
-
-torchrun, srun or mpirun starts them.
-"""
+"""How the processes of a run meet, watch each other, and report an error once."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ import torch.distributed as dist
 from . import ReportedError, Stopped, UserError, first_line
 from .device import choose_device
 from .dist import Process, Stop, stop_signals
+from .launch import launched, ranks
 
 # Seconds to wait for a process that has not joined, and for a sign of life of one that has
 JOIN_LIMIT, SILENCE_LIMIT = 600.0, 300.0
@@ -39,8 +37,8 @@ def join_processes(device_name: str) -> Iterator[Process]:
     Raises:
         UserError: This process cannot have the device, or cannot meet the others.
     """
-    os.environ.update(_launched())
-    rank, world_size, local_rank = _ranks()
+    os.environ.update(launched())
+    rank, world_size, local_rank = ranks()
     with stop_signals(alone=world_size == 1) as stop:
         if local_rank is None:
             process = Process(*choose_device(device_name), stop)
@@ -69,62 +67,6 @@ def join_processes(device_name: str) -> Iterator[Process]:
             time.sleep(0.01)  # lets gloo free its last tensor: torch 2.4 deadlocks otherwise
             if dist.is_initialized():
                 dist.destroy_process_group()
-
-
-def _launched() -> dict[str, str]:
-    """Return what torchrun would set, if srun or mpirun started this as one of several processes.
-
-    Libraries read these variables too.
-    """
-    given = os.environ
-    if "LOCAL_RANK" in given:
-        return {}
-    if given.get("OMPI_COMM_WORLD_SIZE", "1") != "1":  # first: srun may have started mpirun
-        prefix = "OMPI_COMM_WORLD_"
-        found = {name: given[prefix + name] for name in ("RANK", "LOCAL_RANK")}
-        found["WORLD_SIZE"] = given[f"{prefix}SIZE"]
-        one_host = given[f"{prefix}LOCAL_SIZE"] == given[f"{prefix}SIZE"]
-        found.update(MASTER_ADDR="localhost" if one_host else "", MASTER_PORT="29500")
-    elif given.get("SLURM_STEP_NUM_TASKS", "1") != "1":
-        found = {"RANK": given["SLURM_PROCID"], "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"]}
-        found["LOCAL_RANK"] = "0" if _has_gpu_of_its_own() else given["SLURM_LOCALID"]
-        # Of node[07-10,12],other: node07
-        first = re.sub(r"\[(\w+)[^]]*\]", r"\1", given["SLURM_STEP_NODELIST"]).split(",")[0]
-        port = 20000 + int(given["SLURM_JOB_ID"]) % 10000
-        found.update(MASTER_ADDR=first, MASTER_PORT=str(port))
-    else:
-        return {}
-    return {name: given.get(name, value) for name, value in found.items()}
-
-
-def _has_gpu_of_its_own() -> bool:
-    """Return whether srun shows each task one of the GPUs that the job has on this node."""
-    names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
-    one = any(os.environ.get(name, ",").count(",") == 0 for name in names)
-    return one and os.environ.get("SLURM_GPUS_ON_NODE", "1") != "1"
-
-
-def _ranks() -> tuple[int, int, int | None]:
-    """Return the rank, the world size and the local rank, which is None for a process alone."""
-    given = os.environ
-    if "LOCAL_RANK" not in given:
-        for name in ("WORLD_SIZE", "SLURM_NTASKS", "PMI_SIZE"):
-            if given.get(name, "1") not in ("", "1"):
-                problem = f"{name} is {given[name]}, but this is one process"
-                launcher = "srun" if name == "SLURM_NTASKS" else "torchrun"
-                raise UserError(f"{problem}: start all with {launcher}, or unset {name}")
-        return 0, 1, None
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR"):
-        value = given.get(name, "")
-        if not (value if name == "MASTER_ADDR" else value.isdigit()):
-            way = "start the processes with torchrun"
-            if "OMPI_COMM_WORLD_SIZE" in given:
-                way = "mpirun takes -x MASTER_ADDR=HOST -x MASTER_PORT=29500"
-            raise UserError(f"{name} is {value!r}: {way}")
-    rank, world_size = int(given["RANK"]), int(given["WORLD_SIZE"])
-    if rank >= world_size:
-        raise UserError(f"RANK is {rank}, but WORLD_SIZE is {world_size}: ranks begin at 0")
-    return rank, world_size, int(given["LOCAL_RANK"])
 
 
 def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
