@@ -48,7 +48,7 @@ TRACES = re.compile(
     r"\b(train|trains|trained|evaluate|checkpoints?|tyro|cattrs|matplotlib|digits|epochs?|fsdp2)\b"
     r"|--(workers|compile|lr|out runs)\b|runtime/|__main__|conftest"
 )
-COMMAND = re.compile(r"\buv run (?:--no-sync )?([^\s`]+)")
+COMMAND = re.compile(r"\buv run (?:--\S+ )?(?:srun )?([^\s`]+)")
 
 
 @SETS
