@@ -285,7 +285,9 @@ def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
     """Run those of the tests that use an installed project."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
-    session.run("pytest", *options, *files, env={"PROJECT": str(project), **env})
+    # They train beside one another: threads that wait must not spin
+    shared = {"PROJECT": str(project), "OMP_WAIT_POLICY": "PASSIVE"}
+    session.run("pytest", *options, *files, env={**shared, **env})
 
 
 @nox.session(python=PYTHON, default=False)
