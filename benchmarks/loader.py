@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from demo.runtime.device import seed_all
 from demo.runtime.dist import Process, Stop
-from demo.runtime.loader import CPU, Data, batches, mix, train_parts
+from demo.runtime.loader import CPU, Data, batches
+from demo.runtime.order import mix, train_parts
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

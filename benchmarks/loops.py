@@ -28,7 +28,8 @@ from demo.model import Net
 from demo.runtime.device import choose_device, choose_precision
 from demo.runtime.dist import Process, Stop
 from demo.runtime.evaluation import Task
-from demo.runtime.loader import Data, train_parts
+from demo.runtime.loader import Data
+from demo.runtime.order import train_parts
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset

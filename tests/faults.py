@@ -39,6 +39,7 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_loader.py",
     "runtime/test_dist.py",
 )
+ORDER = "runtime/test_order.py"
 PIPELINES, CONTAINERS, COMMANDS = "tests/test_pipelines.py", "tests/test_containers.py", "tests/test_commands.py"
 WORKFLOWS, GITLAB, BATCH = (
     "template/.github/workflows",
@@ -604,20 +605,28 @@ FAULTS = [
         f"{STATE}::test_what_does_not_match_is_left_out_if_asked_for",
     ),
     # The order of the data, and who loads it
-    Fault("runtime/loader.py", "mix(seed, epoch)", "(seed + epoch)", f"{LOADER}::test_epochs_and_seeds_differ"),
-    Fault("runtime/loader.py", "mix(seed, epoch)", "mix(seed)", f"{LOADER}::test_epochs_and_seeds_differ"),
-    Fault("runtime/loader.py", "range(begin * batch_size,", "range(0,", f"{LOADER}::test_a_run_can_begin_at_any_step"),
+    Fault("runtime/order.py", "mix(seed, epoch)", "(seed + epoch)", f"{ORDER}::test_epochs_and_seeds_differ"),
+    Fault("runtime/order.py", "mix(seed, epoch)", "mix(seed)", f"{ORDER}::test_epochs_and_seeds_differ"),
+    Fault("runtime/order.py", "range(first * batch_size,", "range(0,", f"{ORDER}::test_a_run_can_begin_at_any_step"),
+    Fault("runtime/order.py", "range(4)", "range(3)", f"{ORDER}::test_a_permutation_looks_random"),
+    Fault("runtime/order.py", "found >= count", "found > count", f"{ORDER}::test_a_permutation_has_each_number_once"),
     Fault(
-        "runtime/loader.py",
-        "np.arange(process.rank, batch_size, size)",
-        "np.arange(0, batch_size, size)",
-        f"{LOADER}::test_however_a_step_is_shared_it_has_the_same_samples",
+        "runtime/order.py",
+        "BLOCK = 1 << 14",
+        "BLOCK = 1 << 24",
+        f"{ORDER}::test_a_billion_samples_take_neither_memory_nor_time",
     ),
     Fault(
-        "runtime/loader.py",
-        "np.arange(process.rank, length, process.world_size)",
-        "np.arange(0, length, process.world_size)",
-        f"{LOADER}::test_an_evaluation_reads_every_sample_once",
+        "runtime/order.py",
+        "np.arange(process.rank, batch_size, size,",
+        "np.arange(0, batch_size, size,",
+        f"{ORDER}::test_however_a_step_is_shared_it_has_the_same_samples",
+    ),
+    Fault(
+        "runtime/order.py",
+        "range(process.rank, length, process.world_size)",
+        "range(0, length, process.world_size)",
+        f"{ORDER}::test_an_evaluation_reads_every_sample_once",
     ),
     Fault(
         "runtime/loader.py",
@@ -626,7 +635,7 @@ FAULTS = [
         f"{LOADER}::test_what_is_drawn_does_not_depend_on_who_draws_or_from_where",
     ),
     Fault(
-        "runtime/loader.py",
+        "runtime/order.py",
         "mix(seed, 1, step)",
         "mix(seed, 1)",
         f"{LOADER}::test_what_is_drawn_does_not_depend_on_who_draws_or_from_where",
@@ -654,6 +663,18 @@ FAULTS = [
         "process.stop.wait_for(next, items, END)",
         "next(items, END)",
         f"{LOADER}::test_a_signal_ends_a_run_that_waits_for_data",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "resource_tracker.ensure_running()",
+        "pass",
+        f"{LOADER}::test_nothing_waits_when_a_process_dies",
+    ),
+    Fault(
+        "runtime/loader.py",
+        "        process.stop.check()  # a signal to all processes may have ended one that workers need\n",
+        "",
+        f"{LOADER}::test_what_fails_after_a_signal_to_all_processes_is_a_stop",
     ),
     # Evaluation and gradients
     Fault(
@@ -1024,10 +1045,10 @@ FAULTS = [
         f"{LOADER}::test_a_data_set_that_ends_early_is_an_error",
     ),
     Fault(
-        "runtime/loader.py",
+        "runtime/order.py",
         "    except TypeError as error:\n        kind",
         "    except KeyError as error:\n        kind",
-        f"{LOADER}::test_a_stream_is_refused",
+        f"{ORDER}::test_a_stream_is_refused",
     ),
     Fault(
         "runtime/__init__.py",

@@ -41,7 +41,7 @@ def test_nothing_of_the_runtime_of_an_earlier_version_is_gone(earlier: list[str]
 @pytest.mark.parametrize(
     ("file", "old", "new", "found"),
     [
-        ("loader.py", "def mix(", "def blend(", ["loader.mix is gone"]),
+        ("order.py", "def mix(", "def blend(", ["order.mix is gone"]),
         (
             "dist.py",
             "    def print(self, line: str)",

@@ -61,6 +61,7 @@ RUNTIME = [
     "evaluation",
     "launch",
     "loader",
+    "order",
     "performance",
     "progress",
     "rendezvous",

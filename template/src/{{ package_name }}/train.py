@@ -17,7 +17,8 @@ from .runtime import Stopped, checkpoint
 from .runtime.device import autocast, choose_precision, compile_model, seed_all
 from .runtime.dist import Process
 from .runtime.evaluation import Evaluation, Task
-from .runtime.loader import batches, mix, train_parts
+from .runtime.loader import batches
+from .runtime.order import mix, train_parts
 from .runtime.performance import Speed
 from .runtime.rendezvous import join_processes
 from .runtime.report import Report, introduce, reporting

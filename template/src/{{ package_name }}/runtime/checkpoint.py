@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from . import UserError, first_line
 from .dist import Process
-from .loader import ORDER
+from .order import ORDER
 
 FORMAT = 1  # of what is written here
 BEST = "best.pt"

@@ -46,11 +46,19 @@ class Stop:
         """
         self._waiting = self.alone
         try:
-            if self.number and self.alone:
-                raise Stopped(self.number)
+            self.check()
             return function(*arguments)
         finally:
             self._waiting = False
+
+    def check(self) -> None:
+        """End the run if it was asked to stop, unless another process might wait for this one.
+
+        Raises:
+            Stopped: A signal came, and the run has no other process.
+        """
+        if self.number and self.alone:
+            raise Stopped(self.number)
 
     def note(self, number: int, _: FrameType | None) -> None:
         """Handle a signal: the first one waits for the end of a step, a second one does not.

@@ -14,7 +14,8 @@ from torch import nn
 from . import UserError, checkpoint
 from .device import autocast, choose_precision, seed_all
 from .dist import Process
-from .loader import Data, Samples, batches, eval_parts, mix
+from .loader import Data, batches
+from .order import Samples, eval_parts, mix
 from .rendezvous import join_processes
 from .settings import restored
 from .weights import export_weights, load_saved

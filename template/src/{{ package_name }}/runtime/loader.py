@@ -1,42 +1,27 @@
-"""The order of the data, what is drawn at random for it, and the processes that load it.
-
-Which samples a step has, and what is drawn at random for each, follows from the seed, the step and
-the position in the batch: not from the number of processes and workers, nor from where a run was
-resumed. So there is no state to store.
-"""
+"""The data of a run: read sample by sample, each with random numbers of its own, and by workers."""
 
 from __future__ import annotations
 
 import atexit
-import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from multiprocessing import resource_tracker
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from . import Stopped, UserError, first_line
 from .device import ASYNCHRONOUS, seed_all, to_device
 from .dist import SIGNALS, Process
+from .order import Part, Samples, mix
 
-ORDER = 1  # the version of the order, which a checkpoint holds
-MASK = (1 << 64) - 1
 CPU, END = torch.device("cpu"), object()
-
-
-class Samples(Protocol):
-    """What has a length and is read by index: a data set of torch or of Hugging Face, or a list."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class Data(NamedTuple):
@@ -54,90 +39,6 @@ class Data(NamedTuple):
     validation: Samples
     test: Samples
     collate: Callable[[list[Any]], Any] | None = default_collate
-
-
-class Part(NamedTuple):
-    """What one process reads at once: positions in a batch, the indices there, and a seed."""
-
-    key: int
-    positions: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int64]
-
-
-def mix(*numbers: int) -> int:
-    """Return 64 bits that depend on all bits of these integers (splitmix64)."""
-    key = 0
-    for number in numbers:
-        key = (key + number + 0x9E3779B97F4A7C15) & MASK
-        key = (key ^ key >> 30) * 0xBF58476D1CE4E5B9 & MASK
-        key = (key ^ key >> 27) * 0x94D049BB133111EB & MASK
-        key ^= key >> 31
-    return key
-
-
-def train_parts(
-    samples: Samples, process: Process, step: int, seed: int, batch_size: int, parts: int = 1
-) -> Iterator[Part]:
-    """Yield what one process reads from a step on, part by part and without end.
-
-    However many processes and parts share a step, together they read the same samples. An epoch
-    leaves out the samples at its end that do not fill a batch.
-
-    Args:
-        batch_size: Samples in a step, over all processes.
-        parts: Parts of this process's share of a step.
-
-    Raises:
-        UserError: The batch cannot be shared equally, or is larger than the data set.
-    """
-    length, size = length_of(samples), process.world_size
-    if batch_size > length:
-        raise UserError(f"batch_size is {batch_size}, but the training set has {length} samples")
-    if batch_size % (size * parts):
-        shares = f"a multiple of {size * parts} (processes x parts)"
-        raise UserError(f"batch_size is {batch_size}: use {shares}")
-    positions = np.split(np.arange(process.rank, batch_size, size), parts)
-    while True:
-        epoch, begin = divmod(step, length // batch_size)
-        # NumPy has promised never to change what RandomState draws
-        random = np.random.RandomState(mix(seed, epoch) & 0xFFFFFFFF)
-        try:
-            order = random.permutation(length)
-        except MemoryError as error:
-            reason = f"the order of {length:,} samples does not fit into memory"
-            raise UserError(f"{reason}: use fewer of them, or larger ones") from error
-        for first in range(begin * batch_size, length - batch_size + 1, batch_size):
-            for part in positions:
-                yield Part(mix(seed, 1, step), part, order[first + part])
-            step += 1
-
-
-def eval_parts(samples: Samples, process: Process, seed: int, batch_size: int) -> Iterator[Part]:
-    """Yield what one process reads of a whole data set: all together, each sample once.
-
-    Raises:
-        UserError: It is empty.
-    """
-    length = length_of(samples)
-    if not length:
-        raise UserError("the data set to evaluate on is empty")
-    mine = np.arange(process.rank, length, process.world_size)
-    for part in np.array_split(mine, math.ceil(length / batch_size)):
-        if len(part):
-            yield Part(mix(seed, 2), part, part)
-
-
-def length_of(samples: Samples) -> int:
-    """Return the number of samples.
-
-    Raises:
-        UserError: It is a stream, such as an IterableDataset.
-    """
-    try:
-        return len(samples)
-    except TypeError as error:
-        kind = type(samples).__name__
-        raise UserError(f"{kind} has no length: use a data set that is read by index") from error
 
 
 class Reader(Dataset[Any]):
@@ -171,13 +72,14 @@ def batches(
     """
     reader = Reader(samples, data.collate)
     items: Iterator[Any] = map(reader.__getitem__, parts)
-    if workers:
-        items = _from_workers(reader, parts, workers, process.device.type in ASYNCHRONOUS)
     try:
+        if workers:
+            items = _from_workers(reader, parts, workers, process.device.type in ASYNCHRONOUS)
         while (batch := process.stop.wait_for(next, items, END)) is not END:
             yield batch if process.device == CPU else to_device(batch, process.device)
     except (Exception, Stopped) as error:
         _kill_workers()  # who may take long to read what they began
+        process.stop.check()  # a signal to all processes may have ended one that workers need
         known = isinstance(error, (RuntimeError, OSError, EOFError))
         if not workers or not known or str(error).startswith("Caught "):  # from the data set
             raise
@@ -202,6 +104,8 @@ def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool
     try:
         if sys.platform == "win32":
             return iter(loader)
+        if multiprocessing.get_start_method() != "fork":
+            resource_tracker.ensure_running()  # now, since to start it unblocks signals
         # A worker, and the server that forks it, inherits which signals are blocked
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         handler = signal.getsignal(signal.SIGCHLD)
@@ -213,7 +117,6 @@ def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool
                 # Not torch's, which raises wherever this process is: whatever waits for data raises
                 signal.signal(signal.SIGCHLD, handler)
     except OSError as error:
-        _kill_workers()
         raise UserError(f"cannot start {workers} workers ({error}): use fewer --workers") from error
 
 
