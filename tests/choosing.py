@@ -33,7 +33,10 @@ def answering(choose: Choose) -> Iterator[dict[str, Any]]:
             return get_default(question)
         if name not in taken:
             offered = [str(choice.value) for choice in question._formatted_choices if not choice.disabled]
-            taken[name] = question.parse_answer(choose(name, offered, bool(question.multiselect)))
+            chosen = choose(name, offered, bool(question.multiselect))
+            if "kubernetes" in chosen and "docker" not in chosen:  # it runs the image
+                chosen = [*chosen, "docker"]
+            taken[name] = question.parse_answer(chosen)
             question.validate_answer(taken[name])
         return taken[name]
 

@@ -26,7 +26,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "platforms": ["linux-x86_64", "linux-aarch64", "macos-arm64", "windows-x86_64"],
         "other_backends": ["rocm7.2", "cpu"],
         "companions": ["torchvision", "torchaudio"],
-        "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
+        "features": ["docker", "devcontainer", "slurm", "kubernetes", "pre-commit", "agents"],
         "ci": "gitlab",
         "license": "Apache-2.0",
     },
@@ -70,7 +70,7 @@ def test_nothing_leads_nowhere(answers: dict[str, Any], tmp_path: Path) -> None:
             assert command in ("ruff", "mypy", "pytest", "python", "torchrun") or (project.path / command).exists(), (
                 path
             )
-    for name in re.findall(r"(?:slurm|tools)/[\w.]+", found[Path("README.md")]):
+    for name in re.findall(r"(?:kubernetes|slurm|tools)/[\w.]+", found[Path("README.md")]):
         assert (project.path / name).exists(), name
     assert "scripts" not in project.pyproject["project"]
     if any("pytest -m gpu" in text for text in found.values()):

@@ -53,6 +53,8 @@ def follow(answers: dict[str, Any], way: str) -> Iterator[dict[str, Any]]:
         yield answers | kept
     elif way.startswith("add the platform "):
         yield answers | {"platforms": [*answers["platforms"], way.removeprefix("add the platform ")]}
+    elif way == "add docker":
+        yield answers | {"features": [*answers["features"], "docker"]}
     elif " to " in way:
         ends = way.removeprefix("choose ").removeprefix("Python ").split(" to ")
         yield from (answers | {"python": end} for end in ends)
@@ -126,11 +128,17 @@ def test_a_platform_and_a_backend_alone_are_never_refused(platforms: list[str]) 
 
 
 def test_what_runs_on_linux_says_which_platform_to_add(render: Callable[..., Project]) -> None:
-    for given in ({"features": ["docker"]}, {"features": ["slurm"]}, {"features": ["devcontainer"]}, {"ci": "gitlab"}):
+    features = [{"features": [name]} for name in ("docker", "slurm", "devcontainer")]
+    for given in (*features, {"features": ["docker", "kubernetes"]}, {"ci": "gitlab"}):
         for platform in ("macos-arm64", "windows-x86_64"):
             ((answers, steps),) = outcomes({"platforms": [platform], **given})
             assert steps == 1
             assert set(answers["platforms"]) == {platform, "linux-x86_64"}
+
+
+def test_what_runs_an_image_says_which_feature_makes_it() -> None:
+    ((answers, steps),) = outcomes({"features": ["kubernetes"]})
+    assert (answers["features"], steps) == (["docker", "kubernetes"], 1)
 
 
 @pytest.mark.parametrize("tracker", ["trackio", "mlflow"])

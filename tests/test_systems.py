@@ -18,7 +18,7 @@ from tests.table import PLATFORMS, ROOT
 
 EVERYTHING = {
     "platforms": list(PLATFORMS),
-    "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
+    "features": ["docker", "devcontainer", "slurm", "kubernetes", "pre-commit", "agents"],
     "tracker": "wandb",
 }
 

@@ -211,7 +211,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "platforms": list(PLATFORMS),
             "companions": ["torchvision", "torchaudio"],
-            "features": ["docker", "devcontainer", "slurm", "pre-commit", "agents"],
+            "features": ["docker", "devcontainer", "slurm", "kubernetes", "pre-commit", "agents"],
         },
     ),
     "less of everything": ({}, {"platforms": ["linux-x86_64"], "features": [], "license": "none"}),
