@@ -39,7 +39,7 @@ TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
     "runtime/test_loader.py",
     "runtime/test_dist.py",
 )
-ORDER = "runtime/test_order.py"
+ORDER, HEARTBEAT, RENDEZVOUS = (f"runtime/test_{name}.py" for name in ("order", "heartbeat", "rendezvous"))
 PIPELINES, CONTAINERS, COMMANDS = "tests/test_pipelines.py", "tests/test_containers.py", "tests/test_commands.py"
 WORKFLOWS, GITLAB, BATCH = (
     "template/.github/workflows",
@@ -676,6 +676,31 @@ FAULTS = [
         "",
         f"{LOADER}::test_what_fails_after_a_signal_to_all_processes_is_a_stop",
     ),
+    # Processes that hang
+    Fault(
+        "runtime/heartbeat.py",
+        " == min(turns) < max(turns)",
+        " == min(turns)",
+        f"{HEARTBEAT}::test_all_may_be_busy_for_long",
+    ),
+    Fault(
+        "runtime/heartbeat.py",
+        "if life.signs != LEFT}",
+        "}",
+        f"{HEARTBEAT}::test_who_has_left_is_not_missed",
+    ),
+    Fault(
+        "runtime/heartbeat.py",
+        "lives[0].signs == ENDED",
+        "False",
+        f"{RENDEZVOUS}::test_a_process_that_keeps_the_other_waiting_is_named",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        "heartbeat.missing() if heartbeat and not known else ",
+        "",
+        f"{RENDEZVOUS}::test_a_process_that_keeps_the_other_waiting_is_named",
+    ),
     # Evaluation and gradients
     Fault(
         "runtime/evaluation.py",
@@ -774,14 +799,14 @@ FAULTS = [
         "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once[agrees-0-]",
     ),
     Fault(
-        "runtime/rendezvous.py",
-        "                    os._exit(1)\n",
-        "                    pass\n",
-        "runtime/test_rendezvous.py::test_a_process_that_freezes_is_named",
+        "runtime/heartbeat.py",
+        "        os._exit(2)\n\n\ndef",
+        "\n\ndef",
+        f"{RENDEZVOUS}::test_a_process_that_keeps_the_other_waiting_is_named",
     ),
     Fault(
         "runtime/rendezvous.py",
-        "            _report_once(error, store)\n",
+        "            _report_once(error, store, heartbeat)\n",
         "",
         "runtime/test_rendezvous.py::test_two_processes_end_alike_and_say_why_once",
     ),

@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,63 @@ def members(group: int) -> list[int]:
         for pid, pgid, stat, *command in rows
         if int(pgid) == group and not stat.startswith("Z") and "resource_tracker" not in " ".join(command)
     ]
+
+
+HANGING = """def hang(samples: object) -> object:
+    import os, time
+    from torch.utils.data import default_collate
+    if os.environ["RANK"] == "1" and os.path.exists("hang"):
+        time.sleep(600)
+    return default_collate(samples)
+
+
+def load_data"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED: the rank of a process is read in /proc")
+@pytest.mark.parametrize(
+    ("what", "processes", "line"),
+    [
+        ("freezes", 2, "no sign of life from rank 1 on {host} for 8 s"),
+        ("hangs", 3, "the others waited 25 s for rank 1 on {host}"),
+        ("dies", 3, "lost contact with rank 1 on {host}: "),
+    ],
+)
+def test_a_rank_that_keeps_the_others_waiting_is_named(
+    what: str, processes: int, line: str, project: Path, start: Start
+) -> None:
+    data, heartbeat = (project / "src" / "demo" / name for name in ("data.py", "runtime/heartbeat.py"))
+    replace(data, "def load_data", HANGING)
+    replace(data, "        collate=None,  # a TensorDataset can read a whole batch\n", "        collate=hang,\n")
+    replace(heartbeat, "PERIOD = 1.0", "PERIOD = 0.2")
+    replace(heartbeat, "SILENCE_LIMIT, WAIT_LIMIT = 300.0, 600.0", "SILENCE_LIMIT, WAIT_LIMIT = 8.0, 25.0")
+    torchrun = f"{PROJECT}/.venv/bin/torchrun --standalone --nproc-per-node {processes} --no-python"
+    running = start(*TRAIN, "--steps=1000000", "--batch-size=126", prefix=torchrun)
+    until_step(running)
+    rank = process_of(1, project)
+    if what == "hangs":
+        (project / "hang").touch()
+    else:
+        os.kill(rank, signal.SIGKILL if what == "dies" else signal.SIGSTOP)
+    assert running.stderr
+    first = next(text for text in iter(running.stderr.readline, "") if text.startswith("error: "))
+    assert first.startswith("error: " + line.format(host=socket.gethostname()))
+    if what == "freezes":
+        os.kill(rank, signal.SIGKILL)  # torchrun would give it half a minute
+    rest = running.communicate(timeout=60)[1]
+    assert running.returncode == 1
+    assert not [text for text in rest.splitlines() if text.startswith("error: ")], "once"
+    wait_for(lambda: not members(running.pid), 20)
+
+
+def process_of(rank: int, project: Path) -> int:
+    """Return the process of a rank that torchrun started, which is not in the group of torchrun."""
+    wanted = {f"RANK={rank}".encode(), f"PYTHONPATH={project / 'src'}".encode()}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted <= {*(folder / "environ").read_bytes().split(b"\0")}:
+                return int(folder.name)
+    raise LookupError(f"there is no rank {rank}")
 
 
 def test_too_few_files_for_the_workers(run: Run) -> None:

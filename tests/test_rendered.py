@@ -59,6 +59,7 @@ RUNTIME = [
     "device",
     "dist",
     "evaluation",
+    "heartbeat",
     "launch",
     "loader",
     "order",

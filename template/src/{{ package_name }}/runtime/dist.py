@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -95,6 +95,16 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class Turns:
+    """Counts what a process has begun of what all do together: who has begun less is waited for."""
+
+    count = 0
+
+    def take(self, *_: object) -> None:
+        """Begin the next one."""
+        self.count += 1
+
+
 @dataclass(frozen=True)
 class Process:
     """This process among those of the run.
@@ -104,6 +114,7 @@ class Process:
         stop: The signals that came.
         rank: Number of this process, from 0.
         world_size: Number of processes.
+        turns: What this process has begun of what all do together.
     """
 
     device: torch.device
@@ -111,6 +122,7 @@ class Process:
     stop: Stop
     rank: int = 0
     world_size: int = 1
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def is_main(self) -> bool:
@@ -149,10 +161,15 @@ class Process:
         if self.world_size == 1:
             return model
         device_ids = None if self.device.type == "cpu" else [self.device]
-        return DistributedDataParallel(model, device_ids, **options)
+        self.turns.take()
+        parallel = DistributedDataParallel(model, device_ids, **options)
+        parallel.register_forward_pre_hook(self.turns.take)  # it has a batch
+        parallel.register_forward_hook(self.turns.take)  # on its way back, it waits for the others
+        return parallel
 
     def sum(self, value: Any) -> Any:
         """Return the sum of a number, or of a tensor on the device, over all processes."""
+        self.turns.take()
         if self.world_size > 1:
             value = torch.zeros((), device=self.device) + value  # a tensor, and not the given one
             dist.all_reduce(value)
@@ -165,6 +182,7 @@ class Process:
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, by rank, without waiting for the device."""
+        self.turns.take()
         values = [value] * self.world_size
         if self.world_size > 1:
             dist.all_gather_object(values, value)
@@ -175,6 +193,7 @@ class Process:
 
         Only the main process needs the disk.
         """
+        self.turns.take()
         outcome: list[Any] = [None]
         if self.is_main:
             try:
@@ -190,5 +209,6 @@ class Process:
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the buffers of the main one, such as running statistics."""
+        self.turns.take()
         for buffer in model.buffers() if self.world_size > 1 else ():
             dist.broadcast(buffer, src=0)

@@ -1,4 +1,4 @@
-"""How the processes of a run meet, watch each other, and report an error once."""
+"""How the processes of a run meet, and report an error once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import gc
 import os
 import re
 import socket
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,13 +17,12 @@ import torch.distributed as dist
 from . import ReportedError, Stopped, UserError, first_line
 from .device import choose_device
 from .dist import Process, Stop, stop_signals
+from .heartbeat import Heartbeat
 from .launch import launched, ranks
 
-# Seconds to wait for a process that has not joined, and for a sign of life of one that has
-JOIN_LIMIT, SILENCE_LIMIT = 600.0, 300.0
-# A process that is alive may still not take part: then a collective operation fails
+JOIN_LIMIT = 600.0  # seconds to wait for a process that has not joined
+# For what no heartbeat finds: that all of them wait in one and the same collective operation
 COLLECTIVE_LIMIT = timedelta(minutes=30)
-LEFT = 1 << 40  # more signs of life than any process gives
 
 
 @contextmanager
@@ -45,24 +42,23 @@ def join_processes(device_name: str) -> Iterator[Process]:
             process.print_device()
             yield process
             return
-        store, left = _meet(rank, world_size, stop), threading.Event()
-        watcher: threading.Thread | None = None
+        store = _meet(rank, world_size, stop)
+        heartbeat: Heartbeat | None = None
         try:
             device, reason = choose_device(device_name, local_rank)
             process = Process(device, reason, stop, rank, world_size)
+            heartbeat = Heartbeat(_connect(), rank, world_size, process.turns)
             _init_process_group(process, store)
-            watcher = threading.Thread(target=_watch, args=(process, left), daemon=True)
-            watcher.start()
+            heartbeat.start()
             process.print_device()
             yield process
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # for they hold the model
-            _report_once(error, store)
+            _report_once(error, store, heartbeat)
             raise
         finally:
-            left.set()
-            if watcher:  # the end of Python aborts the process if a thread is still in C++
-                watcher.join(timeout=10)
+            if heartbeat:
+                heartbeat.stop()
             gc.collect()  # gloo aborts if a DDP model, which is in a reference cycle, outlives it
             time.sleep(0.01)  # lets gloo free its last tensor: torch 2.4 deadlocks otherwise
             if dist.is_initialized():
@@ -86,8 +82,7 @@ def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
             if not store:
                 if not serves:
                     socket.create_connection((host, port), timeout=5).close()
-                server = dist.TCPStore(host, port, None, serves, wait_for_workers=False)
-                store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), server)
+                store = _connect(serves)
                 store.add("joined", 1)
             joined = store.add("joined", 0)
             if joined == world_size:
@@ -108,6 +103,13 @@ def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
         time.sleep(0.05)
 
 
+def _connect(serves: bool = False) -> dist.Store:
+    """Return a client of what the processes of this start share, and serve it, if this one does."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, None, serves, wait_for_workers=False)
+    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+
+
 def _init_process_group(process: Process, store: dist.Store) -> None:
     kind = process.device.type
     try:
@@ -123,32 +125,7 @@ def _init_process_group(process: Process, store: dist.Store) -> None:
         raise UserError(f"cannot connect the processes: {first_line(error)}") from error
 
 
-def _watch(process: Process, left: threading.Event) -> None:
-    """Give signs of life, and end this process if another one has given none for a while.
-
-    The main process watches the others, and they watch it. To compile, evaluate or save for long
-    does not stop this thread; a host that hangs does.
-    """
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    heard: dict[int, tuple[int, float]] = {}
-    try:
-        store = dist.TCPStore(host, port, wait_for_workers=False)
-        while not left.wait(1.0):
-            store.add(f"signs of {process.rank}", 1)
-            for other in range(1, process.world_size) if process.is_main else range(1):
-                signs, now = store.add(f"signs of {other}", 0), time.monotonic()
-                if other not in heard or heard[other][0] != signs:
-                    heard[other] = signs, now
-                elif signs < LEFT and now - heard[other][1] > SILENCE_LIMIT:
-                    silent = f"rank {other} has not responded for {SILENCE_LIMIT:.0f} s"
-                    print(f"error: {silent}", file=sys.stderr, flush=True)
-                    os._exit(1)
-        store.add(f"signs of {process.rank}", LEFT)
-    except RuntimeError:
-        return  # the process that has the store is gone, and collective operations fail
-
-
-def _report_once(error: BaseException, store: dist.Store) -> None:
+def _report_once(error: BaseException, store: dist.Store, heartbeat: Heartbeat | None) -> None:
     """Replace an error that another process reports, or whose cause another one reports.
 
     Raises:
@@ -157,15 +134,16 @@ def _report_once(error: BaseException, store: dist.Store) -> None:
     """
     if isinstance(error, ReportedError) or not isinstance(error, Exception):
         return
-    text, key = str(error), str(error)
+    text = str(error)
     lost = isinstance(error, dist.DistError) or "gloo" in first_line(error)
-    if lost:
-        reason = re.sub(r"^\[.*?\] ", "", first_line(error))  # without a line number in C++
-        text, key = f"lost contact with the other processes: {reason}", "lost"
     try:
         errors = store.add("errors", 0 if lost else 1)
-        known = store.add(key, 1) > 1 or (lost and errors > 0)
+        known = store.add("lost" if lost else text, 1) > 1 or (lost and errors > 0)
     except RuntimeError:  # the process that has the store is gone
         known = False
+    if lost:
+        names = heartbeat.missing() if heartbeat and not known else ""
+        reason = re.sub(r"^\[.*?\] ", "", first_line(error))  # without a line number in C++
+        text = f"lost contact with {names or 'the other processes'}: {reason}"
     if lost or isinstance(error, UserError):
         raise (ReportedError if known else UserError)(text) from error
