@@ -421,8 +421,9 @@ def bench_train(session: nox.Session, torch: str, backend: str) -> None:
         # They lack torch: they take the one that is there. lightning 2.6.2 and 2.6.3 were malware
         frameworks = ["accelerate>=1.15", "lightning>=2.6.4"]
         session.run("uv", "pip", "install", "--python", ".venv", *frameworks, env=OWN, external=True)
-        benchmark = str(ROOT / "benchmarks" / "train.py")
-        session.run("uv", "run", "--no-sync", "python", benchmark, *options, env=OWN, external=True)
+        for benchmark in ("order.py", "train.py"):
+            command = ["python", str(ROOT / "benchmarks" / benchmark), *options]
+            session.run("uv", "run", "--no-sync", *command, env=OWN, external=True)
 
 
 @nox.session(python=PYTHON, default=False)

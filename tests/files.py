@@ -46,7 +46,7 @@ def parse(name: str, text: str) -> None:
     if suffix == ".toml":
         tomllib.loads(text)
     elif suffix in (".yml", ".yaml"):
-        yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     elif suffix == ".json":
         json.loads(text)
     elif suffix == ".py":

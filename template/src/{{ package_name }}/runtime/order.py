@@ -119,7 +119,7 @@ def length_of(samples: Samples) -> int:
 def permuted(places: range, count: int, key: int) -> npt.NDArray[np.int64]:
     """Return what a random permutation of 0 to count - 1 has at these places.
 
-    A Feistel network on numbers of two digits, high and low, for any count below 2**64: method 3 of
+    A Feistel network on pairs of a high and a low number, for any count below 2**63: method 3 of
     Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (2002). Three rounds are visibly not
     random, more than four no better. Integers alone: it is the same in every release of NumPy.
     """
@@ -137,7 +137,7 @@ def permuted(places: range, count: int, key: int) -> npt.NDArray[np.int64]:
         return high * np.uint64(low_base) + low
 
     found = permute(np.arange(places.start, places.stop, dtype=np.uint64))
-    # Two digits make a few more numbers than there are: such a one is permuted until it is one
+    # There are a few more pairs than numbers: one that is none of them is permuted until it is
     while len(beyond := np.flatnonzero(found >= count)):
         found[beyond] = permute(found[beyond])
     return found.view(np.int64)
