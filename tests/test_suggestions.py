@@ -128,7 +128,7 @@ def test_a_platform_and_a_backend_alone_are_never_refused(platforms: list[str]) 
 
 
 def test_what_runs_on_linux_says_which_platform_to_add(render: Callable[..., Project]) -> None:
-    features = [{"features": [name]} for name in ("docker", "slurm", "devcontainer")]
+    features: list[dict[str, Any]] = [{"features": [name]} for name in ("docker", "slurm", "devcontainer")]
     for given in (*features, {"features": ["docker", "kubernetes"]}, {"ci": "gitlab"}):
         for platform in ("macos-arm64", "windows-x86_64"):
             ((answers, steps),) = outcomes({"platforms": [platform], **given})
