@@ -68,10 +68,14 @@ class Job:
         wait_for(lambda: "step 10/" in self.log, every=0.5)
         return self
 
+    def end(self) -> str:
+        """Return how it has ended for good, if it has."""
+        state = self.fields["JobState"]
+        return state if state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED") else ""
+
     def ended(self) -> str:
         """Wait until it has ended for good, and return how."""
-        ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
-        return wait_for(lambda: state if (state := self.fields["JobState"]) in ends else "", 240, every=0.5)
+        return wait_for(self.end, 240, every=0.5)
 
 
 def submit(slurm: Slurm, *command: str, **env: str) -> Job:
@@ -120,8 +124,8 @@ def disturb(slurm: Slurm, jobs: dict[str, Job]) -> None:
     submit(slurm, "--partition", "urgent", *everything, "--wrap", "true")
     slurm("scancel", jobs["cancelled"].begun().number, cwd=PROJECT)
     slurm("scancel", "--signal", "USR1", jobs["trial 4"].begun().number, cwd=PROJECT)
-    wait_for(lambda: jobs["limited"].restarts, every=0.5)
-    slurm("scontrol", "update", f"JobId={jobs['limited'].number}", "TimeLimit=60", cwd=PROJECT)
+    wait_for(lambda: jobs["limited"].restarts or jobs["limited"].end(), every=0.5)
+    slurm.run("scontrol", "update", f"JobId={jobs['limited'].number}", "TimeLimit=60", cwd=PROJECT)
 
 
 def assert_same_weights(name: str) -> None:
