@@ -170,6 +170,7 @@ def test_a_job_whose_node_dies_goes_on_on_another(jobs: dict[str, Job]) -> None:
     job = jobs["orphaned"]
     assert job.ended() == "COMPLETED"
     assert job.restarts == 1
+    assert "resuming from step" in job.log
     assert_same_weights("orphaned")
 
 
