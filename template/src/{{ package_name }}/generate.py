@@ -14,22 +14,27 @@ from torch import Tensor, nn
 from .config import GenerateConfig
 from .data import decode, encode
 from .model import Net
-from .runtime.device import autocast, choose_device, choose_precision
+from .runtime import Stopped
+from .runtime.device import autocast, choose_precision
+from .runtime.rendezvous import join_processes
 from .train import TASK
 
 
 def generate(config: GenerateConfig) -> None:
     """Print a prompt, and how the model of a checkpoint continues it."""
-    device, _ = choose_device(config.device)
-    model, settings, _ = TASK.load_trained(config.checkpoint)
-    tokens = encode(config.prompt, settings)
-    dtype = choose_precision(settings.precision, device)
-    following = continuation(model.to(device).eval(), tokens, dtype, config)
-    letters = getincrementaldecoder("utf-8")(errors="replace")  # a letter may take several bytes
-    print(letters.decode(os.fsencode(config.prompt)), end="", flush=True)
-    for token in islice(following, config.length):
-        print(letters.decode(decode(token, settings)), end="", flush=True)
-    print(letters.decode(b"", final=True))
+    with join_processes(config.device, quiet=True) as process:
+        model, settings, _ = TASK.load_trained(config.checkpoint, process)
+        tokens = encode(config.prompt, settings)
+        dtype = choose_precision(settings.precision, process.device)
+        following = continuation(model.eval(), tokens, dtype, config)
+        # A letter may take several bytes
+        letters = getincrementaldecoder("utf-8")(errors="replace")
+        process.print(letters.decode(os.fsencode(config.prompt)), end="")
+        for token in islice(following, config.length):
+            process.print(letters.decode(decode(token, settings)), end="")
+            if number := process.signal():
+                raise Stopped(number)
+        process.print(letters.decode(b"", final=True))
 
 
 @torch.inference_mode()

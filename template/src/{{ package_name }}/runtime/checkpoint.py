@@ -7,10 +7,12 @@ import math
 import os
 import pickle
 import re
+import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,14 @@ def prune(folder: Path, step: int, keep: int) -> None:
     paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
     for path in paths[keep:]:
         path.unlink()
+        delete_parts(path)
+
+
+def delete_parts(path: Path, kept: Collection[str] = ()) -> None:
+    """Delete the parts of a checkpoint, except those that it has now."""
+    for folder in path.parent.glob(f"{path.stem}.*.parts"):
+        if folder.name not in {Path(part).parent.name for part in kept}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -80,28 +90,38 @@ def _reason(error: Exception) -> str:
     return found[1] if found else first_line(error)
 
 
-def _check(path: Path) -> None:
+def _check(file: Path | str) -> None:
     # torch.load does not compare the checksums
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             corrupt = archive.testzip()
     except (RuntimeError, zlib.error) as error:  # in the directory: encrypted, or compressed
         raise zipfile.BadZipFile(str(error)) from error
     if corrupt:
-        raise zipfile.BadZipFile(f"{corrupt} has changed")
+        raise zipfile.BadZipFile(f"{corrupt} in {Path(file).name} has changed")
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, its tensors on the CPU.
+def load(path: Path, mapped: bool = False) -> dict[str, Any]:
+    """Read a checkpoint, its tensors on the CPU, and the paths of its parts.
+
+    Args:
+        mapped: Leave the tensors on the disk until they are used. What changed is not noticed.
 
     Raises:
         DamagedCheckpoint: It is incomplete or corrupt.
         UserError: It cannot be read, or is from another program or a later version of this one.
     """
     try:
-        _check(path)
-        state: Any = torch.load(str(path), map_location="cpu", weights_only=True)
+        if not mapped:
+            _check(path)
+        state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+        found: dict[str, Any] = state if isinstance(state, dict) else {}
+        found["parts"] = [str(path.parent / part) for part in found.get("parts", [])]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_check, found["parts"]))
     except FileNotFoundError as error:
+        if path.exists():
+            raise DamagedCheckpoint(f"{path} is incomplete: no {error.filename}") from error
         raise UserError(f"there is no checkpoint {path}") from error
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "not enough memory"
@@ -110,7 +130,6 @@ def load(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} is incomplete or corrupt: {first_line(error)}") from error
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a checkpoint of this program: {_reason(error)}") from error
-    found: dict[str, Any] = state if isinstance(state, dict) else {}
     if "format" not in found:
         raise UserError(f"{path} is not a checkpoint of this program")
     if (found["format"], found["order"]) != (FORMAT, ORDER):
@@ -128,6 +147,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     """
     for leftover in folder.glob("*.pt.tmp"):
         leftover.unlink()
+    for parts in folder.glob("*.parts"):
+        if not (folder / f"{parts.name.split('.')[0]}.pt").exists():
+            shutil.rmtree(parts, ignore_errors=True)
     paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
     for path in paths:
         try:

@@ -89,6 +89,11 @@ def stop_signals(alone: bool) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def is_sharded(tensor: object) -> bool:
+    """Return whether this process has only some rows of a tensor, which is a DTensor then."""
+    return hasattr(tensor, "to_local")  # to import that type takes a while
+
+
 def ignore_signals() -> None:
     """Ignore what would end a process that is about to end, and has its exit code."""
     for number in SIGNALS:
@@ -129,11 +134,11 @@ class Process:
         """Whether this is the process that reads, writes and prints."""
         return self.rank == 0
 
-    def print(self, line: str) -> None:
+    def print(self, line: str, end: str = "\n") -> None:
         """Print a line in the main process; if nobody reads it any more, the run stops."""
         if self.is_main:
             try:
-                print(line, flush=True)
+                print(line, end=end, flush=True)
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 self.stop.number = self.stop.number or 13  # SIGPIPE
@@ -157,6 +162,8 @@ class Process:
             raise UserError("no parameter of the model is trainable")
         if not any(module.training for module in model.modules()):
             self.print("warning: the model is in evaluation mode: is model.train() missing?")
+        if any(map(is_sharded, model.parameters())):
+            return model
         model.to(self.device)
         if self.world_size == 1:
             return model
@@ -206,6 +213,17 @@ class Process:
             raise (UserError if self.is_main else ReportedError)(str(outcome[0]))
         result: Result = outcome[0]
         return result
+
+    def in_all(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call a function in all processes, and return its result; if it fails in one, raise in all."""
+        results, problem = [], ""
+        try:
+            results = [function(*arguments)]
+        except (UserError, OSError) as error:
+            problem = str(error)
+        for found in filter(None, self.gather(problem)):
+            raise (UserError if self.is_main else ReportedError)(found)
+        return results[0]
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the buffers of the main one, such as running statistics."""

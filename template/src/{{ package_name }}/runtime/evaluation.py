@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from . import UserError, checkpoint
 from .device import autocast, choose_precision, seed_all
-from .dist import Process
+from .dist import Process, Stop, is_sharded
 from .loader import Data, batches
-from .order import Samples, eval_parts, mix
+from .order import Samples, eval_parts, length_of, mix
 from .rendezvous import join_processes
 from .settings import restored
+from .shard import sharded
 from .weights import export_weights, load_saved
+
+ALONE = Process(torch.device("cpu"), "", Stop())
 
 
 class Task(NamedTuple):
     """What a project trains, as functions of its settings.
 
     Attributes:
-        settings: Their type: a dataclass, `batch_size`, `eval_batch_size`, `precision`, `seed` and
-            `workers` among its fields.
+        settings: Their type: a dataclass, `batch_size`, `eval_batch_size`, `precision`, `seed`,
+            `shard` and `workers` among its fields.
         load_data: Returns the data.
         build_model: Returns the network, on the CPU.
         measure: Returns a sum and a count by name, for a network, a batch and the settings.
@@ -38,19 +42,31 @@ class Task(NamedTuple):
     measure: Callable[[nn.Module, Any, Any], Mapping[str, tuple[Any, Any]]]
 
     def load(self, settings: Any, process: Process) -> tuple[Data, nn.Module]:
-        """Return the data, and the network on the CPU: the same in every process, for the settings."""
+        """Return the data, and the network: the same in every process, for the settings."""
+        if settings.shard and not dist.is_initialized():
+            process.print("--shard has no effect without torchrun: this process has all weights")
         seed_all(mix(settings.seed, 4), process.device)
         data = self.load_data(settings)
-        seed_all(mix(settings.seed), process.device)
-        return data, self.build_model(settings)
+        return data, self.build(settings, process)
 
-    def load_trained(self, path: Path) -> tuple[Any, Any, int]:
-        """Return the network of a checkpoint, on the CPU, its settings and its step."""
-        saved = checkpoint.load_best(path)
+    def build(self, settings: Any, process: Process) -> nn.Module:
+        """Return the network, on the CPU, or if they say so, sharded across the processes of torchrun."""
+
+        def build() -> nn.Module:
+            seed_all(mix(settings.seed), process.device)
+            return self.build_model(settings)
+
+        if not (settings.shard and dist.is_initialized()):
+            return build()
+        return sharded(build, choose_precision(settings.precision, process.device), process)
+
+    def load_trained(self, path: Path, process: Process = ALONE) -> tuple[Any, Any, int]:
+        """Return the network of a checkpoint, its settings and its step."""
+        saved = process.main_only(checkpoint.load_best, path)
         settings = restored(self.settings, saved["settings"])
-        model = self.build_model(settings)
+        model = self.build(settings, process)
         load_saved(model, saved)
-        return model, settings, saved["step"]
+        return model.to(process.device), settings, saved["step"]
 
     def evaluate(self, config: Any) -> dict[str, float]:
         """Return what is measured on the test set, with the weights and settings of a checkpoint.
@@ -92,6 +108,13 @@ class Evaluation:
         """Return what is measured on one of the sets of the data, over all processes."""
         settings, process = self.settings, self.process
         size = settings.eval_batch_size or settings.batch_size
+        rounds = 0
+        if any(map(is_sharded, self.model.parameters())):
+            length = length_of(samples)
+            if length < process.world_size:
+                problem = f"a data set has {length} samples"
+                raise UserError(f"{problem}: use at most as many processes with --shard")
+            rounds = math.ceil(length / size)
         indices = eval_parts(samples, process, settings.seed, size)
         loaded = batches(samples, indices, self.data, process, settings.workers)
         dtype = choose_precision(settings.precision, process.device)
@@ -99,7 +122,7 @@ class Evaluation:
         def measure(model: nn.Module, batch: Any) -> Mapping[str, tuple[Any, Any]]:
             return self.task.measure(model, batch, settings)
 
-        return average(measure, self.model, loaded, process, dtype)
+        return average(measure, self.model, loaded, process, dtype, rounds)
 
     def test(self, saved: dict[str, Any]) -> dict[str, float]:
         """Return and print what the weights of a checkpoint reach on the test set."""
@@ -110,6 +133,16 @@ class Evaluation:
         return figures
 
 
+def _at_least(rounds: int, batches: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Yield batches, then the last again until there were so many, and whether each is new."""
+    left, batch = rounds, None
+    for batch in batches:
+        left -= 1
+        yield batch, True
+    for _ in range(left):
+        yield batch, False
+
+
 @torch.no_grad()
 def average(
     measure: Callable[[nn.Module, Any], Mapping[str, tuple[Any, Any]]],
@@ -117,6 +150,7 @@ def average(
     batches: Iterable[Any],
     process: Process,
     dtype: torch.dtype,
+    rounds: int = 0,
 ) -> dict[str, float]:
     """Return what is measured over the batches of all processes, each sum divided by its count.
 
@@ -124,16 +158,18 @@ def average(
 
     Args:
         measure: Returns a sum and a count by name, for a batch.
+        rounds: Batches of the process that has most, if all have to compute together.
     """
     modes = {module: module.training for module in model.modules()}
     process.share_buffers(model)
     model.eval()
     measured: dict[str, list[tuple[Any, Any]]] = {}
     try:
-        for number, batch in enumerate(batches):
+        for number, (batch, new) in enumerate(_at_least(rounds, batches)):
             seed_all(mix(process.rank, number), process.device)
             with autocast(process.device, dtype):
-                for name, ratio in measure(model, batch).items():
+                found = measure(model, batch)
+                for name, ratio in found.items() if new else ():
                     if not isinstance(ratio, tuple):
                         raise UserError(f"measure gives {name!r} without a count: use (sum, count)")
                     measured.setdefault(name, []).append(ratio)

@@ -26,10 +26,10 @@ COLLECTIVE_LIMIT = timedelta(minutes=30)
 
 
 @contextmanager
-def join_processes(device_name: str) -> Iterator[Process]:
+def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
     """Join the processes that a launcher started, if one did, while the context lasts.
 
-    The first line that is printed says on which device the main process computes.
+    Unless it is quiet, the first line says on which device the main process computes.
 
     Raises:
         UserError: This process cannot have the device, or cannot meet the others.
@@ -39,7 +39,8 @@ def join_processes(device_name: str) -> Iterator[Process]:
     with stop_signals(alone=world_size == 1) as stop:
         if local_rank is None:
             process = Process(*choose_device(device_name), stop)
-            process.print_device()
+            if not quiet:
+                process.print_device()
             yield process
             return
         store = _meet(rank, world_size, stop)
@@ -50,7 +51,8 @@ def join_processes(device_name: str) -> Iterator[Process]:
             heartbeat = Heartbeat(_connect(), rank, world_size, process.turns)
             _init_process_group(process, store)
             heartbeat.start()
-            process.print_device()
+            if not quiet:
+                process.print_device()
             yield process
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # for they hold the model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,23 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from . import Stopped, UserError, checkpoint
-from .dist import Process
+from .dist import Process, is_sharded
 from .report import Report
 from .settings import plain, restored
+from .shard import complete, fitted, opened, write_part
 from .weights import load_saved
 
 # Settings that do not shape the result: they may change when a finished run is started again
-OPERATIONAL = {"device", "workers", "eval_batch_size", "log_every", "save_every", "keep", "profile"}
+OPERATIONAL = {
+    "device",
+    "shard",
+    "workers",
+    "eval_batch_size",
+    "log_every",
+    "save_every",
+    "keep",
+    "profile",
+}
 
 
 class TrainingState:
@@ -68,10 +79,15 @@ class TrainingState:
             then, last = saved["given"][n], saved["groups"][n]
             kept = {option: last[option] for option in last if now.get(option) == then.get(option)}
             groups.append({**now, **kept, "params": [numbers[name] for name in now["params"]]})
-        state = {numbers[name]: value for name, value in saved["optimizer_state"].items()}
+        parameters, found = {n: p for p, n in self.names.items()}, opened(saved)["optimizer_state"]
+        before = {
+            name: {key: fitted(value, parameters[name]) for key, value in values.items()}
+            for name, values in found.items()
+        }
+        state = {numbers[name]: values for name, values in before.items()}
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         for parameter, values in self.optimizer.state.items():  # torch gave them its dtype
-            for key, value in saved["optimizer_state"][self.names[parameter]].items():
+            for key, value in before[self.names[parameter]].items():
                 if isinstance(value, Tensor):
                     values[key] = value.to(values[key].device)
         if saved["scaler"]:
@@ -95,6 +111,9 @@ class Checkpoints:
         self.settings, self.state, self.process = settings, state, process
         self.folder: Path = settings.out
         self.best, self.chosen_by, self.evaluated, self.saved = math.nan, "", -1, -1
+        self.start = ""  # the name of this start of the run, in all processes
+        if any(map(is_sharded, state.names)):
+            self.start = process.main_only(secrets.token_hex, 4)
 
     def resume(
         self, scale: Callable[[int], float], operational: Collection[str] = OPERATIONAL
@@ -155,11 +174,13 @@ class Checkpoints:
         try:
             yield
         except Exception:
-            if self.process.is_main:  # without a message to the others, who may not have failed
-                try:
-                    checkpoint.save(checkpoint.path_of(self.folder, step), self._state(step))
-                except UserError as error:  # less than what it was for
-                    self.process.print(f"warning: {error}")
+            path = checkpoint.path_of(self.folder, step)
+            try:  # without a message to the others, who may not have failed
+                state = self._write_part(path, step)
+                if self.process.is_main:
+                    complete(path, state)
+            except UserError as error:  # less than what it was for
+                self.process.print(f"warning: {error}")
             raise
 
     def save(self, step: int) -> None:
@@ -190,7 +211,11 @@ class Checkpoints:
             self._write(checkpoint.path_of(self.folder, step), step)
 
     def _write(self, path: Path, step: int) -> None:
-        self.process.main_only(checkpoint.save, path, self._state(step))
+        state = self.process.in_all(self._write_part, path, step)
+        self.process.main_only(complete, path, state)
+
+    def _write_part(self, path: Path, step: int) -> dict[str, Any]:
+        return write_part(path, self._state(step), self.start, self.process)
 
     def _state(self, step: int) -> dict[str, Any]:
         return {

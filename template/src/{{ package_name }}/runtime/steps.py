@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from . import Stopped, UserError, checkpoint
-from .dist import Process
+from .dist import Process, is_sharded
 
 
 class Interval:
@@ -109,8 +110,14 @@ def scale_gradients(parameters: list[nn.Parameter], factor: Any, clip: float) ->
     Returns:
         The norm before that, a tensor without dimensions.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) * factor
+    sharded = any(map(is_sharded, parameters))
+    given: list[Any] = [p.grad for p in parameters if p.grad is not None]
+    gradients = [gradient.to_local() for gradient in given] if sharded else given
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if sharded:  # each process has the norm of its rows
+        dist.all_reduce(norm.square_())
+        norm = norm.sqrt()
+    norm = norm * factor
     if clip:
         factor = factor * (clip / (norm + 1e-6)).clamp(max=1)
     torch._foreach_mul_(gradients, factor)

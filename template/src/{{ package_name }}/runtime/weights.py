@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import UserError, checkpoint, first_line
-from .dist import Process
+from .dist import Process, is_sharded
+from .shard import Rows, fitted, opened
 
 
 def load_weights(
@@ -32,7 +33,7 @@ def load_weights(
         theirs, ours = shapes[differing[0]]
         problem = f"{differing[0]} is {theirs} there and {ours} here"
         raise UserError(f"{source} does not match this model: {problem}{hint}")
-    fitting = {name: weight for name, weight in weights.items() if name not in differing}
+    fitting = {n: fitted(w, mine[n]) for n, w in weights.items() if n not in differing}
     model.load_state_dict(fitting, strict=not partly)
     return differing
 
@@ -43,11 +44,11 @@ def load_saved(model: nn.Module, saved: Mapping[str, Any], hint: str = "") -> No
     Raises:
         UserError: They do not match.
     """
-    load_weights(model, saved["model"], f"the checkpoint of step {saved['step']}", hint)
+    load_weights(model, opened(saved)["model"], f"the checkpoint of step {saved['step']}", hint)
 
 
 def _shape(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, Rows)):
         return " x ".join(map(str, value.shape)) or "a number"
     return "missing" if value is None else "not a tensor"
 
@@ -68,22 +69,24 @@ def start_from(settings: Any, model: nn.Module, process: Process) -> None:
         if partly:
             raise UserError("--init-partly is for weights of --init-from, which is not given")
         return
-    weights = process.main_only(_read_weights, Path(source).expanduser())
+    path, saved = Path(source).expanduser(), None
+    if path.suffix == ".safetensors" and any(map(is_sharded, model.parameters())):
+        saved = process.in_all(_read, path)  # mapped from the disk, for the rows of each process
+    saved = saved or process.main_only(_read, path)
     hint = "" if partly else ": use --init-partly to leave out what does not match"
-    left_out = load_weights(model, weights, source, hint, partly)
+    left_out = load_weights(model, opened(saved)["model"], source, hint, partly)
     for line in (f"weights from {source}", *(f"left out: {name}" for name in left_out)):
         process.print(line)
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors":
-        weights: dict[str, Any] = checkpoint.load_best(path)["model"]
-        return weights
+        return checkpoint.load_best(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return {"model": load_file(path)}
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
 
