@@ -6,7 +6,6 @@ import math
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from .config import GenerateConfig
 from .data import decode, encode
 from .model import Net
-from .runtime import Stopped
 from .runtime.device import autocast, choose_precision
 from .runtime.rendezvous import join_processes
 from .train import TASK
@@ -24,16 +22,14 @@ def generate(config: GenerateConfig) -> None:
     """Print a prompt, and how the model of a checkpoint continues it."""
     with join_processes(config.device, quiet=True) as process:
         model, settings, _ = TASK.load_trained(config.checkpoint, process)
-        tokens = encode(config.prompt, settings)
         dtype = choose_precision(settings.precision, process.device)
-        following = continuation(model.eval(), tokens, dtype, config)
+        following = continuation(model.eval(), encode(config.prompt, settings), dtype, config)
         # A letter may take several bytes
         letters = getincrementaldecoder("utf-8")(errors="replace")
         process.print(letters.decode(os.fsencode(config.prompt)), end="")
-        for token in islice(following, config.length):
-            process.print(letters.decode(decode(token, settings)), end="")
-            if number := process.signal():
-                raise Stopped(number)
+        for _ in range(config.length):
+            process.print(letters.decode(decode(next(following), settings)), end="")
+            process.end_if_asked()
         process.print(letters.decode(b"", final=True))
 
 

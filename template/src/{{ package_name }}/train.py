@@ -75,7 +75,6 @@ class Run:
         self.parallel = process.wrap(self.model)
         self.optimizer = task.build_optimizer(self.model, config)
         self.scaler = GradScaler(process.device.type, enabled=self.dtype == torch.float16)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.zero = torch.zeros((), device=process.device)
         self.speed = Speed(process, self.dtype, task.UNIT)
         state = TrainingState(self.model, self.optimizer, self.scaler)
@@ -141,7 +140,7 @@ class Run:
         self.scaler.unscale_(self.optimizer)
         # The count is 0 if there is nothing to learn from
         factor = config.batch_size / (count + (count == 0))
-        norm = scale_gradients(self.parameters, factor, config.clip)
+        norm = scale_gradients(self.optimizer, factor, config.clip)
         if self.scaler.is_enabled():
             norm = norm.nan_to_num(posinf=0)  # the scaler leaves such a step out
         for group in self.optimizer.param_groups:

@@ -187,6 +187,15 @@ class Process:
         numbers: list[int] = self.gather(self.stop.number)
         return max(numbers)
 
+    def end_if_asked(self) -> None:
+        """End the run if some process got a signal.
+
+        Raises:
+            Stopped: It did.
+        """
+        if number := self.signal():
+            raise Stopped(number)
+
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, by rank, without waiting for the device."""
         self.turns.take()

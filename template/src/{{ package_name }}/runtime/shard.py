@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from . import UserError, checkpoint, first_line
 from .dist import Process, is_sharded
@@ -42,119 +41,117 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
     fsdp: Any = importlib.import_module("torch.distributed.fsdp")  # here, since it takes a while
     if not hasattr(fsdp, "fully_shard"):
         raise UserError(f"--shard needs torch 2.6 or newer: this is {torch.__version__}")
-    model, deferred = _without_memory(build, process)
+    model = without_memory(build, process)
     if any(map(is_lazy, model.parameters())):
         return model  # which is refused
-    mesh = init_device_mesh(process.device.type, (process.world_size,))
     half = dtype != torch.float32
     formats = {"param_dtype": dtype, "reduce_dtype": torch.float32} if half else {}
     try:
-        for block in getattr(model, "blocks", ()):
-            deferred.give_memory(block)
-            fsdp.fully_shard(block, mesh=mesh, mp_policy=fsdp.MixedPrecisionPolicy(**formats))
-        deferred.give_memory(model)
-        formats |= {"output_dtype": torch.float32} if half else {}
-        fsdp.fully_shard(model, mesh=mesh, mp_policy=fsdp.MixedPrecisionPolicy(**formats))
+        with torch.random.fork_rng(devices=[]):
+            mesh = init_device_mesh(process.device.type, (process.world_size,))
+            for block in (*getattr(model, "blocks", ()), model):
+                if half and block is model:
+                    formats["output_dtype"] = torch.float32
+                _give_memory(block)
+                fsdp.fully_shard(block, mesh=mesh, mp_policy=fsdp.MixedPrecisionPolicy(**formats))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"torch cannot shard this network: {first_line(error)}") from error
     return model
 
 
-def _without_memory(build: Callable[[], nn.Module], process: Process) -> tuple[nn.Module, Deferred]:
-    deferred = Deferred()
+def without_memory(build: Callable[[], nn.Module], process: Process) -> nn.Module:
+    """Return the network that a function builds, its weights without memory if that is possible."""
+    mode: Any = Deferred  # which torch has no types for
     try:
-        with deferred:
-            model = build()
-        if deferred.covers(model):
-            return model, deferred
-        why = "a weight is computed from others"
-    except UserError:
-        raise
+        with mode():
+            return build()
     except FAILURES as error:
         why = first_line(error)
-    process.print(f"each process builds the whole network before it is sharded ({why})")
-    return build(), Deferred()
+        process.print(f"each process builds the whole network before it is sharded ({why})")
+        return build()
+
+
+def _has_no_memory(cls: type, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    raise NotImplementedError(f"{func} of a weight that has no memory yet")
+
+
+class Later(Tensor):
+    """A tensor that has no memory yet, and notes what is written to it.
+
+    Attributes:
+        twin: The same on the meta device.
+        whole: What it is a view of, or itself, there.
+        writes: What was written to that.
+    """
+
+    twin: Tensor
+    whole: Tensor
+    writes: list[Any]
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
+    __torch_dispatch__: Any = classmethod(_has_no_memory)
+
+    @staticmethod
+    def __new__(cls: Any, twin: Tensor, whole: Tensor, writes: list[Any]) -> Any:
+        place = {"strides": twin.stride(), "storage_offset": twin.storage_offset()}
+        make: Any = torch.Tensor._make_wrapper_subclass
+        made = make(cls, twin.shape, dtype=twin.dtype, **place)
+        made.twin, made.whole, made.writes = twin, whole, writes
+        return made
+
+    def write(self, func: Any, *args: Any, **kwargs: Any) -> Later:
+        """Note what writes to it, and draw the random numbers that this draws."""
+        place, generator = _place(self.twin), kwargs.get("generator") or torch.default_generator
+        self.writes.append((func, place, args, kwargs, generator.get_state()))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            func(torch.empty_strided(*place[:2], dtype=self.dtype), *args, **kwargs)
+        return self
+
+    def read(self) -> Tensor:
+        """Return what was written, with the random numbers that were drawn for it."""
+        whole = torch.empty_strided(self.whole.shape, self.whole.stride(), dtype=self.whole.dtype)
+        with torch.random.fork_rng(devices=[]):
+            for func, place, args, kwargs, state in self.writes:
+                (kwargs.get("generator") or torch.default_generator).set_state(state)
+                func(whole.as_strided(*place), *args, **kwargs)
+        return whole.as_strided(*_place(self.twin))
 
 
 class Deferred(TorchDispatchMode):
-    """A context in which a network is built without memory, and what is written to it is noted.
+    """A context in which what torch.empty makes, as all layers of torch do, has no memory.
 
-    It knows what is made by torch.empty and then written to in place, as all layers of torch.nn do.
-    Random numbers are drawn in it too, and dropped: so each write has those that it would have had.
+    Random numbers are drawn in it and dropped, so that each write has those that it would have had.
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._made: dict[int, tuple[Tensor, list[Any]]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten.empty.memory_format:
-            made = func(*args, **{**kwargs, "device": "meta"})
-            self._made[made.untyped_storage()._cdata] = made, []
-            return made
-        if func._schema.is_mutable and any(map(_is_meta, tree_leaves((args, kwargs)))):
-            self._note(func, *args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _note(self, func: Any, target: Tensor, *args: Any, **kwargs: Any) -> None:
-        if not target.is_meta or any(map(_is_meta, tree_leaves((args, kwargs)))):
-            raise NotImplementedError(f"{func} reads a weight")
-        generator = kwargs.get("generator") or torch.default_generator
-        place, state = _place(target), generator.get_state()
-        self._made[target.untyped_storage()._cdata][1].append(
-            (func, place, args, kwargs, generator, state)
-        )
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            func(torch.empty_strided(*place[:2], dtype=target.dtype), *args, **kwargs)
-
-    def covers(self, model: nn.Module) -> bool:
-        """Return whether all that a network lacks can be given to it."""
-        tensors = filter(_is_meta, (*model.parameters(), *model.buffers()))
-        return all(tensor.untyped_storage()._cdata in self._made for tensor in tensors)
-
-    @torch.no_grad()
-    def give_memory(self, module: nn.Module) -> None:
-        """Give a module what was written to it, on the CPU."""
-        with torch.random.fork_rng(devices=[]):
-            for tensor in filter(_is_meta, (*module.parameters(), *module.buffers())):
-                made, writes = self._made[tensor.untyped_storage()._cdata]
-                whole = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype)
-                for func, place, args, kwargs, generator, state in writes:
-                    generator.set_state(state)
-                    func(whole.as_strided(*place), *args, **kwargs)
-                found = whole.as_strided(*_place(tensor))
-                if isinstance(tensor, nn.Parameter):
-                    found = nn.Parameter(found, tensor.requires_grad)
-                torch.utils.swap_tensors(tensor, found)  # layers may share it
+            twin = func(*args, **{**kwargs, "device": "meta"})
+            return Later(twin, twin, [])
+        first, (values, options) = args[:1], tree_map_only(Later, Later.read, (args[1:], kwargs))
+        if first and isinstance(first[0], Later):
+            target: Later = first[0]
+            if func._schema.is_mutable:
+                return target.write(func, *values, **options)
+            if func._schema.returns[0].alias_info:  # a view
+                found = func(target.twin, *values, **options)
+                return tree_map_only(Tensor, lambda t: Later(t, target.whole, target.writes), found)
+        elif func._schema.is_mutable and Later in map(type, tree_leaves((first, kwargs))):
+            raise NotImplementedError(f"{func} writes to several weights")
+        return func(*tree_map_only(Later, Later.read, first), *values, **options)
 
 
-def _is_meta(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_meta
+@torch.no_grad()
+def _give_memory(module: nn.Module) -> None:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if isinstance(tensor, Later):
+            found = tensor.read()
+            if isinstance(tensor, nn.Parameter):
+                found = nn.Parameter(found, tensor.requires_grad)
+            torch.utils.swap_tensors(tensor, found)  # layers may share it
 
 
 def _place(tensor: Tensor) -> tuple[Any, Any, int]:
     return tensor.shape, tensor.stride(), int(tensor.storage_offset())
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A tensor whose rows are in the parts of a checkpoint, mapped from the disk."""
-
-    parts: list[Tensor]
-
-    @property
-    def shape(self) -> torch.Size:
-        """The shape of the whole tensor."""
-        return torch.Size([sum(map(len, self.parts)), *self.parts[0].shape[1:]])
-
-    def read(self, begin: int, end: int) -> Tensor:
-        """Return some rows, read from the disk."""
-        found = []
-        for part in self.parts:
-            found.append(part[max(0, begin) : max(0, end)])
-            begin, end = begin - len(part), end - len(part)
-        return torch.cat(found)
 
 
 def write_part(path: Path, state: dict[str, Any], start: str, process: Process) -> dict[str, Any]:
@@ -175,7 +172,7 @@ def write_part(path: Path, state: dict[str, Any], start: str, process: Process) 
         rows[name] = value.to_local()
         return torch.empty(value.shape, dtype=value.dtype, device="meta")
 
-    left: dict[str, Any] = _map(take, state)
+    left: dict[str, Any] = map_nested(take, state)
     if not rows:
         return state
     folder = f"{path.stem}.{start}-{state['step']}.parts"
@@ -199,39 +196,8 @@ def complete(path: Path, state: dict[str, Any]) -> None:
     checkpoint.delete_parts(path, kept=parts)
 
 
-def opened(saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a checkpoint with the rows that are in its parts.
-
-    Raises:
-        UserError: A part cannot be read.
-    """
-    parts = [checkpoint.load(Path(part), mapped=True)["rows"] for part in saved.get("parts", [])]
-
-    def find(name: str, value: Any) -> Any:
-        return Rows([part[name] for part in parts]) if _is_meta(value) else value
-
-    found: Mapping[str, Any] = _map(find, saved) if parts else saved
-    return found
-
-
-def fitted(value: Any, like: Any) -> Any:
-    """Return what was saved of a tensor: whole, or if that is sharded, the rows of this process."""
-    rows = Rows([value]) if isinstance(value, Tensor) else value
-    if not isinstance(rows, Rows):
-        return value
-    if not is_sharded(like) or (rows is not value and value.shape != like.shape):
-        return value if rows is not value else rows.read(0, rows.shape[0])
-    length, mesh = rows.shape[0], like.device_mesh
-    size = -(-length // mesh.size())
-    begin = min(size * mesh.get_local_rank(), length)
-    mine = rows.read(begin, min(begin + size, length)).to(like.device)
-    stride = torch.empty(rows.shape, device="meta").stride()
-    make = importlib.import_module("torch.distributed.tensor").DTensor.from_local
-    return make(mine, mesh, like.placements, run_check=False, shape=rows.shape, stride=stride)
-
-
-def _map(function: Callable[[str, Any], Any], value: Any, name: str = "") -> Any:
+def map_nested(function: Callable[[str, Any], Any], value: Any, name: str = "") -> Any:
     """Return nested dictionaries with what a function makes of each name and value."""
     if not isinstance(value, dict):
         return function(name, value)
-    return {key: _map(function, each, f"{name}/{key}") for key, each in value.items()}
+    return {key: map_nested(function, each, f"{name}/{key}") for key, each in value.items()}

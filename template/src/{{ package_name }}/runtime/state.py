@@ -9,36 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
 
 from . import Stopped, UserError, checkpoint
 from .dist import Process, is_sharded
 from .report import Report
 from .settings import plain, restored
-from .shard import complete, fitted, opened, write_part
-from .weights import load_saved
+from .shard import complete, write_part
+from .weights import fitted, load_saved, opened
 
 # Settings that do not shape the result: they may change when a finished run is started again
-OPERATIONAL = {
-    "device",
-    "shard",
-    "workers",
-    "eval_batch_size",
-    "log_every",
-    "save_every",
-    "keep",
-    "profile",
-}
+OPERATIONAL = {"device", "workers", "eval_batch_size", "log_every", "save_every", "keep", "profile"}
 
 
 class TrainingState:
     """What changes in training, besides the step: weights, optimizer and scaler."""
 
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         given = [p for group in optimizer.param_groups for p in group["params"]]
@@ -67,10 +56,8 @@ class TrainingState:
         """
         load_saved(self.model, saved, ": use another --out")
         names = [group["params"] for group in self.given]
-        if (type(self.optimizer).__name__, names) != (
-            saved["optimizer"],
-            [group["params"] for group in saved["given"]],
-        ):
+        theirs = [group["params"] for group in saved["given"]]
+        if (type(self.optimizer).__name__, names) != (saved["optimizer"], theirs):
             source = f"the checkpoint of step {saved['step']}"
             raise UserError(f"{source} is from another optimizer or its groups: use another --out")
         numbers = {name: n for n, name in enumerate(name for group in names for name in group)}
@@ -79,11 +66,8 @@ class TrainingState:
             then, last = saved["given"][n], saved["groups"][n]
             kept = {option: last[option] for option in last if now.get(option) == then.get(option)}
             groups.append({**now, **kept, "params": [numbers[name] for name in now["params"]]})
-        parameters, found = {n: p for p, n in self.names.items()}, opened(saved)["optimizer_state"]
-        before = {
-            name: {key: fitted(value, parameters[name]) for key, value in values.items()}
-            for name, values in found.items()
-        }
+        found = opened(saved)["optimizer_state"]
+        before = {n: fitted(found[n], p) for p, n in self.names.items() if n in found}
         state = {numbers[name]: values for name, values in before.items()}
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         for parameter, values in self.optimizer.state.items():  # torch gave them its dtype
@@ -111,9 +95,8 @@ class Checkpoints:
         self.settings, self.state, self.process = settings, state, process
         self.folder: Path = settings.out
         self.best, self.chosen_by, self.evaluated, self.saved = math.nan, "", -1, -1
-        self.start = ""  # the name of this start of the run, in all processes
-        if any(map(is_sharded, state.names)):
-            self.start = process.main_only(secrets.token_hex, 4)
+        several = any(map(is_sharded, state.names))
+        self.start = process.main_only(secrets.token_hex, 4) if several else ""
 
     def resume(
         self, scale: Callable[[int], float], operational: Collection[str] = OPERATIONAL
@@ -176,7 +159,7 @@ class Checkpoints:
         except Exception:
             path = checkpoint.path_of(self.folder, step)
             try:  # without a message to the others, who may not have failed
-                state = self._write_part(path, step)
+                state = write_part(path, self._state(step), self.start, self.process)
                 if self.process.is_main:
                     complete(path, state)
             except UserError as error:  # less than what it was for
@@ -211,18 +194,10 @@ class Checkpoints:
             self._write(checkpoint.path_of(self.folder, step), step)
 
     def _write(self, path: Path, step: int) -> None:
-        state = self.process.in_all(self._write_part, path, step)
-        self.process.main_only(complete, path, state)
-
-    def _write_part(self, path: Path, step: int) -> dict[str, Any]:
-        return write_part(path, self._state(step), self.start, self.process)
+        process, state = self.process, self._state(step)
+        state = process.in_all(write_part, path, state, self.start, process)
+        process.main_only(complete, path, state)
 
     def _state(self, step: int) -> dict[str, Any]:
-        return {
-            "step": step,
-            "evaluated": self.evaluated,
-            "best": self.best,
-            "chosen_by": self.chosen_by,
-            "settings": plain(self.settings),
-            **self.state.state_dict(),
-        }
+        best = {"best": self.best, "chosen_by": self.chosen_by, "evaluated": self.evaluated}
+        return {"step": step, **best, "settings": plain(self.settings), **self.state.state_dict()}

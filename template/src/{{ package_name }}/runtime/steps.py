@@ -104,15 +104,17 @@ def same_everywhere(norm: float, process: Process) -> float:
     return norm
 
 
-def scale_gradients(parameters: list[nn.Parameter], factor: Any, clip: float) -> Tensor:
+def scale_gradients(optimizer: torch.optim.Optimizer, factor: Any, clip: float) -> Tensor:
     """Multiply the gradients, and scale them down to a norm of at most clip, unless that is 0.
 
     Returns:
         The norm before that, a tensor without dimensions.
     """
-    sharded = any(map(is_sharded, parameters))
-    given: list[Any] = [p.grad for p in parameters if p.grad is not None]
-    gradients = [gradient.to_local() for gradient in given] if sharded else given
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    sharded = any(map(is_sharded, gradients))
+    if sharded:
+        gradients = [gradient.to_local() for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if sharded:  # each process has the norm of its rows
         dist.all_reduce(norm.square_())

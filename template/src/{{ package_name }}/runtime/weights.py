@@ -2,15 +2,78 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from . import UserError, checkpoint, first_line
 from .dist import Process, is_sharded
-from .shard import Rows, fitted, opened
+from .shard import map_nested
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor whose rows are in the parts of a checkpoint, mapped from the disk."""
+
+    parts: list[Tensor]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the whole tensor."""
+        return torch.Size([sum(map(len, self.parts)), *self.parts[0].shape[1:]])
+
+    def read(self, begin: int, end: int) -> Tensor:
+        """Return some rows, read from the disk."""
+        found = []
+        for part in self.parts:
+            found.append(part[max(0, begin) : max(0, end)])
+            begin, end = begin - len(part), end - len(part)
+        return torch.cat(found)
+
+
+def opened(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a checkpoint with the rows that are in its parts.
+
+    Raises:
+        UserError: A part cannot be read.
+    """
+    parts = [checkpoint.load(Path(part), mapped=True)["rows"] for part in saved.get("parts", [])]
+
+    def find(name: str, value: Any) -> Any:
+        has_rows = isinstance(value, Tensor) and value.is_meta
+        return Rows([part[name] for part in parts]) if has_rows else value
+
+    found: Mapping[str, Any] = map_nested(find, saved) if parts else saved
+    return found
+
+
+def fitted(value: Any, like: Any) -> Any:
+    """Return what was saved of a tensor: whole, or if that is sharded, the rows of this process.
+
+    Args:
+        value: It may be a dictionary of what an optimizer keeps for a tensor.
+    """
+    if isinstance(value, dict):
+        return {key: fitted(each, like) for key, each in value.items()}
+    if is_sharded(like) and isinstance(value, Tensor) and value.shape == like.shape:
+        value = Rows([value])
+    if not isinstance(value, Rows):
+        return value
+    shape = value.shape
+    if not is_sharded(like):
+        return value.read(0, shape[0])
+    mesh = like.device_mesh
+    size = -(-shape[0] // mesh.size())  # of the first; the last may have less, or nothing
+    begin = min(size * mesh.get_local_rank(), shape[0])
+    mine = value.read(begin, min(begin + size, shape[0])).to(like.device)
+    stride = torch.empty(shape, device="meta").stride()
+    make = importlib.import_module("torch.distributed.tensor").DTensor.from_local
+    return make(mine, mesh, like.placements, run_check=False, shape=shape, stride=stride)
 
 
 def load_weights(
