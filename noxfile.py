@@ -40,7 +40,7 @@ VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
-USES = ("doctor_in_use", "fixes", "hosts", "in_use", "swaps")  # tests of an installed project
+USES = ("doctor_in_use", "fixes", "hosts", "in_use", "shard", "swaps")  # tests of an installed project
 WORKERS = f"--numprocesses={(os.cpu_count() or 1) + 1}"  # one more: tests also wait, for uv and its indexes
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has

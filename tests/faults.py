@@ -32,9 +32,10 @@ class Fault(NamedTuple):
     data: str = "digits"
 
 
-TRAIN, CHECKPOINT, STATE, LOADER, DIST = (
+TRAIN, CHECKPOINT, SHARD, STATE, LOADER, DIST = (
     "test_train.py",
     "runtime/test_checkpoint.py",
+    "runtime/test_shard.py",
     "runtime/test_state.py",
     "runtime/test_loader.py",
     "runtime/test_dist.py",
@@ -136,7 +137,7 @@ FAULTS = [
     ),
     Fault(
         "runtime/state.py",
-        "                    checkpoint.save(checkpoint.path_of(self.folder, step), self._state(step))\n",
+        "                    complete(path, state)\n",
         "                    pass\n",
         f"{TRAIN}::test_if_the_metrics_cannot_be_written_the_checkpoint_is",
     ),
@@ -148,8 +149,8 @@ FAULTS = [
     ),
     Fault(
         "runtime/evaluation.py",
-        "        seed_all(mix(settings.seed), process.device)\n",
-        "",
+        "seed_all(mix(settings.seed), process.device)",
+        "pass",
         f"{TRAIN}::test_an_evaluation_has_the_data_and_the_network_of_the_training",
     ),
     Fault(
@@ -393,8 +394,8 @@ FAULTS = [
     ),
     Fault(
         "generate.py",
-        "letters.decode(decode(token, settings))",
-        'decode(token, settings).decode(errors="replace")',
+        "letters.decode(decode(next(following), settings))",
+        'decode(next(following), settings).decode(errors="replace")',
         f"{MODEL}::test_text_is_generated_from_the_best_checkpoint",
         "text",
     ),
@@ -453,14 +454,14 @@ FAULTS = [
     # Checkpoints
     Fault(
         "runtime/checkpoint.py",
-        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True)',
-        'state: Any = torch.load(str(path), map_location="cpu", weights_only=False)',
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)',
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=False, mmap=mapped)',
         f"{CHECKPOINT}::test_loading_runs_no_code_of_the_file",
     ),
     Fault(
         "runtime/checkpoint.py",
-        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True)',
-        "state: Any = torch.load(str(path), weights_only=True)",
+        'state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)',
+        "state: Any = torch.load(str(path), weights_only=True, mmap=mapped)",
         f"{CHECKPOINT}::test_a_checkpoint_of_a_gpu_is_read_without_one",
     ),
     Fault(
@@ -534,6 +535,49 @@ FAULTS = [
         '(found["format"], found["order"]) != (FORMAT, ORDER)',
         "False",
         f"{CHECKPOINT}::test_what_another_program_wrote_is_not_skipped",
+    ),
+    # Networks that are sharded
+    Fault(
+        "runtime/shard.py",
+        "        args, kwargs = tree_map_only(Tensor, Tensor.clone, (args, kwargs))\n",
+        "",
+        f"{SHARD}::test_a_sharded_network_has_the_weights_that_it_would_have_had",
+    ),
+    Fault(
+        "runtime/shard.py",
+        "            func(torch.empty_strided(*place[:2], dtype=self.dtype), *args, **kwargs)\n",
+        "            pass\n",
+        f"{SHARD}::test_a_sharded_network_has_the_weights_that_it_would_have_had",
+    ),
+    Fault(
+        "runtime/shard.py",
+        '            raise NotImplementedError(f"{func} writes to several weights")\n',
+        "            pass\n",
+        f"{SHARD}::test_a_sharded_network_has_the_weights_that_it_would_have_had",
+    ),
+    Fault(
+        "runtime/shard.py",
+        "    checkpoint.delete_parts(path, kept=parts)\n",
+        "",
+        f"{SHARD}::test_parts_are_deleted_with_their_checkpoint",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "        delete_parts(path)\n",
+        "",
+        f"{SHARD}::test_parts_are_deleted_with_their_checkpoint",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        'list(pool.map(_check, found["parts"]))',
+        "pass",
+        f"{SHARD}::test_a_part_that_is_damaged_is_noticed",
+    ),
+    Fault(
+        "runtime/weights.py",
+        "begin, end = begin - len(part), end - len(part)",
+        "pass",
+        f"{SHARD}::test_rows_are_read_from_the_parts_that_have_them",
     ),
     # What is restored
     Fault(
@@ -1008,12 +1052,6 @@ FAULTS = [
         '            if "steps" in changed:\n                problem',
         "            if False:\n                problem",
         f"{STATE}::test_a_finished_run_is_not_taken_for_one_with_other_settings",
-    ),
-    Fault(
-        "train.py",
-        '[p for group in self.optimizer.param_groups for p in group["params"]]',
-        "list(self.model.parameters())",
-        f"{TRAIN}::test_weights_without_an_optimizer_are_as_if_frozen",
     ),
     Fault(
         "train.py",

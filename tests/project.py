@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -195,9 +194,3 @@ class Project:
         dry = ["--dry-run", "--output-format", "json", "--python-platform", UV_PLATFORMS[platform]]
         changes = json.loads(self.uv("sync", *options, *dry))["sync"]["changes"]
         return {change["name"]: change.get("version", "") for change in changes}
-
-
-def apply_recipe(folder: Path) -> None:
-    """Make the change that docs/fsdp2.md describes to the project in a folder."""
-    (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "fsdp2.md").read_text(), re.DOTALL)
-    subprocess.run(["git", "apply", "--directory=src/demo"], cwd=folder, input=diff, text=True, check=True)

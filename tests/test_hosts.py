@@ -1,13 +1,10 @@
 """A rendered project that is installed trains on two hosts, one of which dies, and on two processes many times.
 
-It trains by the recipe of docs/fsdp2.md too.
-
 `nox -s train` renders and installs the project that PROJECT names.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from tests.installed import PROJECT, SAME_WEIGHTS
-from tests.project import apply_recipe
 from tests.waiting import wait_for
 
 ETC = Path("/etc/netns")  # what lies here takes the place of /etc in a namespace
@@ -40,33 +36,6 @@ def backward(process):
 
 with join_processes("cpu") as process:
     backward(process)
-"""
-
-# In fp64 and without dropout, so that sums in another order change nothing that counts
-EXACTLY = """
-import json, sys
-from functools import partial
-from pathlib import Path
-import torch
-from demo import model, train
-from demo.config import TrainConfig
-
-def load_data(config):
-    for part in (data := train.load_data(config))[:3]:
-        part.tensors = (part.tensors[0].double(), part.tensors[1])
-    return data
-
-class Run(train.Run):
-    def train(self, step, report):
-        sharded = [hasattr(p, "to_local") and p.to_local().numel() < p.numel() for p in self.model.parameters()]
-        print(f"sharded: {all(sharded)}", flush=True)
-        super().train(step, report)
-
-torch.set_default_dtype(torch.float64)
-model.Net, train.Run = partial(model.Net, dropout=0.0), Run
-train.TASK = train.TASK._replace(load_data=load_data)
-settings = {"device": "cpu", "steps": 100, "batch_size": 48, "accumulate": 2}
-train.train(TrainConfig(**settings, save_every=50, eval_every=50, out=Path(sys.argv[1])))
 """
 
 
@@ -175,47 +144,3 @@ def test_a_hundred_runs_of_two_processes_end_cleanly() -> None:
             for rank in ("0", "1")
         ]
         assert [process.wait(300) for process in running] == [0, 0], f"run {run}"
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with the change that docs/fsdp2.md describes."""
-    folder = tmp_path_factory.mktemp("recipe")
-    shutil.copy(PROJECT / "pyproject.toml", folder)
-    shutil.copytree(PROJECT / "src", folder / "src")
-    apply_recipe(folder)
-    return folder
-
-
-def losses(project: Path, processes: int, out: Path) -> tuple[list[float], str]:
-    """Train exactly, and return the losses of the whole run and what this part of it printed."""
-    launcher = [str(PROJECT / ".venv/bin/torchrun"), "--standalone", "--nproc-per-node", str(processes)]
-    script = out.parent / "exactly.py"
-    script.write_text(EXACTLY)
-    environ = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, script, out], env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [record["loss"] for record in records if "loss" in record], done.stdout
-
-
-def test_a_network_that_is_sharded_learns_like_a_whole_one(recipe: Path, tmp_path: Path) -> None:
-    whole, _ = losses(PROJECT, 2, tmp_path / "whole")
-    out = tmp_path / "sharded"
-    sharded, output = losses(recipe, 2, out)
-    assert output.count("sharded: True") == 2
-    assert sharded[-1] < sharded[0] / 2
-    assert sharded == pytest.approx(whole, rel=1e-9)
-    for project, processes in ((recipe, 2), (recipe, 1), (PROJECT, 2), (recipe, 3)):
-        (out / "step-0000000100.pt").unlink()  # as if it had stopped after step 50
-        again, output = losses(project, processes, out)
-        assert "resuming from step 50" in output
-        assert again == pytest.approx(whole, rel=1e-9)
-    # Its checkpoints are those of any network
-    evaluate = [".venv/bin/python", "-m", "demo", "evaluate", "--device", "cpu", "--checkpoint", str(out)]
-    subprocess.run(evaluate, cwd=PROJECT, check=True)
-
-
-@pytest.mark.parametrize("command", ["ruff format --check", "ruff check", "mypy src"])
-def test_a_project_with_the_recipe_is_clean(command: str, recipe: Path) -> None:
-    program, *arguments = command.split()
-    subprocess.run([PROJECT / ".venv/bin" / program, *arguments], cwd=recipe, check=True)

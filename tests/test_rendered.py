@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import shutil
 import tokenize
 import zipfile
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from tests.files import assert_linted, assert_tidy, files, parse
-from tests.project import Project, apply_recipe
+from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, on_pypi
 
 DEFAULT = on_pypi(next(iter(RELEASES)), "linux-x86_64")
@@ -329,9 +328,3 @@ def test_devices_are_found_with_what_the_release_has(torch: str, api: str, rende
     code = (render(torch=torch).path / "src/demo/runtime/device.py").read_text()
     assert api in code
     assert ("torch.accelerator" in code) == (torch == "2.7")
-
-
-@pytest.mark.parametrize("answers", [{}, EVERYTHING, {"torch": "2.6"}], ids=["default", "everything", "oldest"])
-def test_the_recipe_for_fsdp2_applies(answers: dict[str, Any], render: Callable[..., Project], tmp_path: Path) -> None:
-    shutil.copytree(render(**answers).path / "src", tmp_path / "src")
-    apply_recipe(tmp_path)

@@ -100,6 +100,9 @@ class Later(Tensor):
 
     def write(self, func: Any, *args: Any, **kwargs: Any) -> Later:
         """Note what writes to it, and draw the random numbers that this draws."""
+        if self.dtype != self.whole.dtype:
+            raise NotImplementedError(f"{func} of the bits of a weight")
+        args, kwargs = tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         place, generator = _place(self.twin), kwargs.get("generator") or torch.default_generator
         self.writes.append((func, place, args, kwargs, generator.get_state()))
         if torch.Tag.nondeterministic_seeded in func.tags:
