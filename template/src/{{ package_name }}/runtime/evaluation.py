@@ -44,13 +44,13 @@ class Task(NamedTuple):
     def load(self, settings: Any, process: Process) -> tuple[Data, nn.Module]:
         """Return the data, and the network: the same in every process, for the settings."""
         if settings.shard and not dist.is_initialized():
-            process.print("--shard has no effect without torchrun: this process has all weights")
+            process.print("--shard has no effect on a single process: it has the whole network")
         seed_all(mix(settings.seed, 4), process.device)
         data = self.load_data(settings)
         return data, self.build(settings, process)
 
     def build(self, settings: Any, process: Process) -> nn.Module:
-        """Return the network, on the CPU, or if they say so, sharded across the processes of torchrun."""
+        """Return the network, on the CPU, or if they say so, sharded across the processes."""
 
         def build() -> nn.Module:
             seed_all(mix(settings.seed), process.device)
