@@ -67,6 +67,7 @@ RUNTIME = [
     "rendezvous",
     "report",
     "settings",
+    "shard",
     "state",
     "steps",
     "weights",
