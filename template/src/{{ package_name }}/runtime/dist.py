@@ -163,6 +163,7 @@ class Process:
         if not any(module.training for module in model.modules()):
             self.print("warning: the model is in evaluation mode: is model.train() missing?")
         if any(map(is_sharded, model.parameters())):
+            model.register_forward_pre_hook(self.turns.take, prepend=True)  # then it waits
             return model
         model.to(self.device)
         if self.world_size == 1:
