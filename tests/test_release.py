@@ -44,8 +44,8 @@ def test_nothing_of_the_runtime_of_an_earlier_version_is_gone(earlier: list[str]
         ("order.py", "def mix(", "def blend(", ["order.mix is gone"]),
         (
             "dist.py",
-            "    def print(self, line: str)",
-            "    def print(self, text: str)",
+            "    def print(self, line: str,",
+            "    def print(self, text: str,",
             ["dist.Process.print takes", "dist.Process.print requires text"],
         ),
         ("loader.py", "    test: Samples\n", "    final: Samples\n", ["loader.Data.test is gone"]),
