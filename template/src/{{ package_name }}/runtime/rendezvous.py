@@ -33,6 +33,7 @@ def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
 
     Raises:
         UserError: This process cannot have the device, or cannot meet the others.
+        Stopped: A signal came before they met.
     """
     os.environ.update(launched())
     rank, world_size, local_rank = ranks()
