@@ -199,7 +199,7 @@ def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
     """Jobs that end soon, which run while the others do."""
     gpus = ("--ntasks-per-node", "2", "--gpus-per-node", "2", "--nodelist", "node3")
     two = partial(submit, slurm, "--nodes", "2", "--exclude", "node[3-5]", **AS_ROOT)
-    elsewhere = "-x MASTER_ADDR=node1 -x MASTER_PORT=29500"
+    elsewhere = "-x MASTER_ADDR=node1 -x MASTER_PORT=29501"  # the other mpirun may be on this node, at 29500
     return {
         "wrong": two("slurm/train.sbatch", "--device", "cuda"),
         "gpus": submit(slurm, *gpus, "slurm/train.sbatch", *SHORT.split()[2:-1], "runs/gpus"),
@@ -236,7 +236,7 @@ def test_a_process_takes_the_gpu_that_srun_gives_it(short: dict[str, Job]) -> No
 
 @pytest.mark.parametrize("launcher", ["srun", "mpirun", "mpirun elsewhere"])
 def test_other_launchers_start_the_processes_of_a_run(launcher: str, short: dict[str, Job]) -> None:
-    assert short[launcher].ended() == "COMPLETED"
+    assert short[launcher].ended() == "COMPLETED", short[launcher].log
     assert "on 2 processes" in short[launcher].log
 
 
