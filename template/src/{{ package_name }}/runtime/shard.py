@@ -93,8 +93,8 @@ class Later(Tensor):
     @staticmethod
     def __new__(cls: Any, twin: Tensor, whole: Tensor, writes: list[Any]) -> Any:
         place = {"strides": twin.stride(), "storage_offset": twin.storage_offset()}
-        make: Any = torch.Tensor._make_wrapper_subclass
-        made = make(cls, twin.shape, dtype=twin.dtype, **place)
+        tensor: Any = Tensor  # torch 2.4 has no types for this
+        made = tensor._make_wrapper_subclass(cls, twin.shape, dtype=twin.dtype, **place)
         made.twin, made.whole, made.writes = twin, whole, writes
         return made
 
