@@ -227,7 +227,7 @@ def test_the_loop_does_not_depend_on_the_data(data: str, own: list[str], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("answers", "limit"), [({}, 249), ({"data": "cifar10"}, 292), ({"data": "text"}, 421)], ids=str
+    ("answers", "limit"), [({}, 248), ({"data": "cifar10"}, 291), ({"data": "text"}, 420)], ids=str
 )
 def test_the_code_of_a_user_is_short(answers: dict[str, str], limit: int, render: Callable[..., Project]) -> None:
     package = render(**answers).path / "src" / "demo"

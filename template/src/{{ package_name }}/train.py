@@ -141,8 +141,8 @@ class Run:
         # The count is 0 if there is nothing to learn from
         factor = config.batch_size / (count + (count == 0))
         norm = scale_gradients(self.optimizer, factor, config.clip)
-        if self.scaler.is_enabled():
-            norm = norm.nan_to_num(posinf=0)  # the scaler leaves such a step out
+        # The scaler leaves a step out whose norm is not finite
+        norm = norm.nan_to_num(posinf=0) if self.scaler.is_enabled() else norm
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * learning_rate(step + 1, config)
         self.scaler.step(self.optimizer)
