@@ -59,6 +59,7 @@ class Questionnaire:
     def look(self) -> None:
         lines = self.terminal.lines
         assert all(len(line) < self.terminal.screen.columns for line in lines), lines
+        assert all(line.count("(") == line.count(")") for line in lines), "a line is cut where a word ends"
         assert not any(word in line for line in lines for word in ("lacks", "choose", "drop ")), "nothing is disabled"
         self.seen += [line for line in lines if line not in self.seen]
 
