@@ -128,10 +128,13 @@ def test_a_machine_whose_name_nobody_knows_has_several_processes(tmp_path: Path)
     assert (tmp_path / "step-0000000002.pt").exists()
 
 
-def test_a_hundred_runs_of_two_processes_end_cleanly() -> None:
-    """Where a network outlives its processes, gloo may abort at the end of one in six (pytorch#190489)."""
+def test_forty_runs_of_two_processes_end_cleanly() -> None:
+    """Where a network outlives its processes, gloo may abort at the end of one in six (pytorch#190489).
+
+    Forty runs miss that once in 1,500 times.
+    """
     command = [".venv/bin/python", "-c", BACKWARD]
-    for run in range(100):
+    for run in range(40):
         # As torchrun would start them
         common = {
             "OMP_NUM_THREADS": "1",
