@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         program, *arguments = map(str, command)
+        # It does not answer where its cursor is, for which a prompt would wait a second
+        env = {**(os.environ if env is None else env), "PROMPT_TOOLKIT_NO_CPR": "1"}
         options: dict[str, Any] = {"cwd": str(cwd), "env": env, "dimensions": (rows, columns), "preexec_fn": foreground}
         self.child: Any = pexpect.spawn(program, arguments, **options)
         self.child.delaybeforesend = None
