@@ -38,9 +38,10 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
     Raises:
         UserError: torch cannot shard it.
     """
-    fsdp: Any = importlib.import_module("torch.distributed.fsdp")  # here, since it takes a while
-    if not hasattr(fsdp, "fully_shard"):
-        raise UserError(f"--shard needs torch 2.6 or newer: this is {torch.__version__}")
+    if not is_available(process.device):
+        needed = "--shard needs torch 2.6 or newer, and on a CPU more than 2.6"
+        raise UserError(f"{needed}: this is {torch.__version__}")
+    fsdp: Any = importlib.import_module("torch.distributed.fsdp")
     model = without_memory(build, process)
     if any(map(is_lazy, model.parameters())):
         return model  # which is refused
@@ -57,6 +58,13 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
     except (ValueError, RuntimeError) as error:
         raise UserError(f"torch cannot shard this network: {first_line(error)}") from error
     return model
+
+
+def is_available(device: torch.device) -> bool:
+    """Return whether this torch has FSDP2 for a device; on a CPU, a part of it came later."""
+    fsdp = importlib.import_module("torch.distributed.fsdp")  # here, since it takes a while
+    complete = device.type != "cpu" or hasattr(torch.cpu.Stream, "record_event")
+    return complete and hasattr(fsdp, "fully_shard")
 
 
 def without_memory(build: Callable[[], nn.Module], process: Process) -> nn.Module:
