@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.debian import INSTALLED, unpack
-from tests.waiting import start, stop, wait_for
+from tests.waiting import children, start, stop, wait_for
 
 PACKAGES = ("slurm-wlm", "munge", "iproute2", "openmpi-bin")
 NODES = [f"node{number}" for number in range(1, 6)]
@@ -154,8 +154,7 @@ def cluster() -> Iterator[dict[str, str]]:
             stderr=log,
         )
         stack.callback(stop, daemons)
-        children = Path(f"/proc/{daemons.pid}/task/{daemons.pid}/children")
-        first = wait_for(lambda: children.read_text().strip(), 60)
+        (first,) = wait_for(lambda: children(daemons), 60)
         slurm = Slurm(first)
 
         def answers() -> bool:

@@ -38,12 +38,16 @@ def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, **options)
 
 
+def children(process: subprocess.Popen[bytes]) -> list[str]:
+    """Return the numbers of the processes that a process has started."""
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process: the first one in its namespaces, if there is one, that all others end with."""
     if process.poll() is not None:
         return
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in children or [str(process.pid)]:
+    for pid in children(process) or [str(process.pid)]:
         os.kill(int(pid), signal.SIGTERM)
     try:
         process.wait(30)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.debian import unpack
-from tests.waiting import start, stop, wait_for
+from tests.waiting import children, start, stop, wait_for
 
 # Of each image that this run and its processes make: another run may use the same engine
 LABEL = os.environ.setdefault("TORCH_UV_TEMPLATE_LABEL", f"torch-uv-template-{os.getpid()}")
@@ -128,7 +128,7 @@ def running(root: Path) -> Iterator[Docker]:
             stderr=log,
         )
         stack.callback(stop, daemon)
-        first = wait_for(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().strip(), 60)
+        (first,) = wait_for(lambda: children(daemon), 60)
         loader = next((root / "usr").glob("lib*/ld-linux*"))
         libraries = next((root / "usr" / "lib").glob("*-linux-gnu"))
         network = [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "slirp4netns")]
