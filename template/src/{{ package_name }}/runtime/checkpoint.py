@@ -148,8 +148,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     for leftover in folder.glob("*.pt.tmp"):
         leftover.unlink()
     for parts in folder.glob("*.parts"):
-        if not (folder / f"{parts.name.split('.')[0]}.pt").exists():
-            shutil.rmtree(parts, ignore_errors=True)
+        path = folder / f"{parts.name.split('.')[0]}.pt"
+        if not path.exists():
+            delete_parts(path)
     paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
     for path in paths:
         try:
