@@ -1,4 +1,4 @@
-"""The order of the data: what a sample costs beside torch.randperm, and how a run over a billion samples resumes.
+"""The order of the data: what a sample costs, compared with torch.randperm, and how a run over a billion samples resumes.
 
 It runs in the environment of an installed project named demo, on one thread.
 """
@@ -12,11 +12,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from demo.runtime.dist import Process, Stop
+from demo.runtime.evaluation import ALONE
 from demo.runtime.order import BLOCK, permuted, train_parts
 
 BILLION, BATCH = 10**9, 128
-ALONE = Process(torch.device("cpu"), "", Stop())
 
 
 def seconds(function: Callable[[], object]) -> float:
