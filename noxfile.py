@@ -183,7 +183,7 @@ def tests(session: nox.Session) -> None:
             "pytest",
             "-rs",
             WORKERS,
-            "--dist=worksteal",  # some take a minute, most a second
+            "--dist=worksteal",  # some run for a minute, most for a second
             *(f"--ignore=tests/test_{name}.py" for name in others),
             *session.posargs,
         )
@@ -285,9 +285,9 @@ def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
     """Run those of the tests that use an installed project."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
-    # They train beside one another: threads that wait must not spin
-    shared = {"PROJECT": str(project), "OMP_WAIT_POLICY": "PASSIVE"}
-    session.run("pytest", *options, *files, env={**shared, **env})
+    # They train at the same time: threads that wait must not spin
+    env = {"PROJECT": str(project), "OMP_WAIT_POLICY": "PASSIVE", **env}
+    session.run("pytest", *options, *files, env=env)
 
 
 @nox.session(python=PYTHON, default=False)

@@ -110,7 +110,7 @@ def bare(case: Case) -> float:
 
 
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    """Take a step with the gradients, without anything that is not needed for it."""
+    """Take a step with the gradients, and do nothing more."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr * train.learning_rate(step, config)
     nn.utils.clip_grad_norm_(model.parameters(), config.clip)

@@ -1,7 +1,7 @@
 """The batch script of an installed project, and other ways to start its processes, on a real Slurm.
 
 `nox -s slurm` starts the Slurm that SLURM and SLURM_CONF name, and installs the project that PROJECT names. What jobs wait for
-takes a minute: all are submitted first, and run beside one another.
+is a minute: all are submitted first, and run at the same time.
 """
 
 from __future__ import annotations

@@ -369,7 +369,7 @@ def asked_again(demo: Path, *options: str) -> Terminal:
 
 
 def assert_updated(terminal: Terminal) -> None:
-    """Take the choice that is pointed at, which ends the update."""
+    """Accept the choice that is pointed at, which ends the update."""
     terminal.press("enter")
     terminal.wait_for("is updated")
     assert terminal.exit_code() == 0
