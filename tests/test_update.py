@@ -17,7 +17,7 @@ import yaml
 from tests.history import append, commit, copied, git, released, released_twice, replace, update
 from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, ROOT, backends
-from tests.terminal import Terminal
+from tests.terminal import KEYS, Terminal
 from tests.test_questions import questions
 from tests.test_rendered import ANSWERS
 
@@ -390,7 +390,7 @@ def test_who_is_asked_for_the_skeleton_again_sees_why_the_other_is_gone(source: 
     demo = copied(source, tmp_path / "demo")
     terminal = asked_again(demo, "--defaults", "--ask=skeleton")
     terminal.wait_for("None (an empty package) (keep training or copy into a new folder")
-    terminal.press("down")
+    terminal.child.send(KEYS["down"])  # which moves nowhere: the screen stays as it is
     assert_updated(terminal)
     assert Project(demo).answers["skeleton"] == "training"
 
