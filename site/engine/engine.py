@@ -1,0 +1,398 @@
+"""The template, rendered by Copier itself for whoever sends answers: the page, the build of the site, a test.
+
+    engine = Engine(folder)
+    engine.render({"platforms": ["linux-x86_64"], "torch": "2.14"})
+
+The folder holds the template and origin.json, as site/build.py writes them. Where Copier would ask a person in a
+terminal, a `Form` answers, and keeps what the person would have seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import re
+import shlex
+import sys
+import tempfile
+import tomllib
+import types
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import copier._main
+import machines
+from copier._main import Worker
+from copier._settings import SettingsModel
+from copier._template import Template
+from copier._types import Phase
+from copier._user_data import Question
+from jinja2 import UndefinedError
+
+import adopt
+
+FOLDER = "myproj"  # as in the README; it is the name of the project, if none is given
+# What a command says even of a default, which differs by system and follows from the other answers
+NAMED = ("platforms", "backend", "torch", "python")
+LARGE = ("builds", "reserved")  # computed values, not for a page
+DATE = (2026, 1, 1, 0, 0, 0)  # of all files in a zip
+ADOPT = "https://raw.githubusercontent.com/org/torch-uv-template/main/adopt.py"
+
+get_default, get_structure = Question.get_default, Question.get_questionary_structure
+
+
+class All(list[Any]):
+    """Holds everything: for includes/choices.jinja, which has a reason ready for what is given, but not offered."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class Form:
+    """Answers the questions with what is given, otherwise with the default, and keeps them with what is refused."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self.questions: list[dict[str, Any]] = []
+        self.refused: dict[str, str] = {}
+
+    def prompt(self, structures: list[dict[str, Any]], answers: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question, in the place of questionary's function of this form."""
+        structure = structures[0]
+        question: Question = structure["filter"].__self__
+        name = question.var_name
+        if "type" not in structure:
+            return answers
+        value = default = answers[name]
+        if name in self.given:
+            try:
+                value = question.parse_answer(self.given[name])
+                question.validate_answer(value)
+                self.refused.pop(name, None)  # if the default was
+            except Exception as error:  # noqa: BLE001 - Copier, too, shows any
+                self.refuse(name, error)
+                value = default
+        choices = structure.get("choices", [])
+        self.questions.append(
+            {
+                "name": name,
+                "type": structure["type"],
+                "message": structure["message"].strip(),
+                "kind": question.get_type_name(),
+                "default": default,
+                "value": value,
+                "asked": question.get_ask(),
+                "choices": [{"title": c.title, "value": c.value, "disabled": c.disabled or ""} for c in choices],
+            }
+        )
+        return {name: value}
+
+    def structure(self, question: Question) -> dict[str, Any]:
+        """Return what is shown of a question: of a computed value nothing."""
+        return get_structure(question) if question.get_when() else {"filter": question.cast_answer}
+
+    def default(self, question: Question) -> Any:
+        """Return the default of a question, which Copier asks for several times, even one that is refused."""
+        if "default_value" not in vars(question):
+            self.fill_in_choices(question)
+            try:
+                vars(question)["default_value"] = get_default(question)
+            except ValueError as error:
+                self.refuse(question.var_name, error)
+                vars(question)["default_value"] = question.cast_answer(question.render_value(question.default))
+        return vars(question)["default_value"]
+
+    def fill_in_choices(self, question: Question) -> None:
+        """Let the template list all choices, those that are not offered with the reason.
+
+        A backend is chosen among those of all releases: the release follows, and a person may change it.
+        """
+        name, conf = question.var_name, question.context["_copier_conf"]
+        seen = {**self.given, name: All()}
+        if name == "backend":
+            seen.pop("torch", None)
+        conf["data"] = seen
+        if question.choices:
+            _ = question._formatted_choices
+        conf["data"] = self.given
+
+    def refuse(self, name: str, error: Exception) -> None:
+        self.refused[name] = one_line(str(error).partition(": ")[2] or str(error))
+
+
+class Visit(Worker):
+    """Copier, for somebody who fills in a form."""
+
+    form: Form
+    context: dict[str, Any] | None = None
+    """What files are rendered with, once all is answered."""
+
+    @cached_property
+    def answers_relpath(self) -> Path:  # type: ignore[override]
+        return super().answers_relpath
+
+    def _render_context(self) -> Any:
+        if self.context:
+            return self.context
+        context = super()._render_context()
+        # The template sees what is given as if by --data; Copier itself asks. It runs on no system that torch is for
+        context["_copier_conf"]["data"] = self.form.given
+        context["_copier_conf"]["os"] = None
+        return context
+
+
+class Engine:
+    """The template, and what all renders share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+        commit, modes = self.origin["commit"], self.origin["modes"]
+        self.template = Template(url=self.origin["url"], ref=commit)
+        # What Copier would ask Git for
+        vars(self.template).update(
+            local_abspath=folder,
+            commit=commit,
+            commit_hash=self.origin["hash"],
+            vcs=None,
+            version=None,
+            git_index_modes={PurePosixPath(path): int(mode, 8) for path, mode in modes.items()},
+        )
+        self.env = self.visitor(Form({}), Path(FOLDER)).jinja_env
+        vars(self.env)["from_string"] = cache(self.env.from_string)
+        facts = self.env.get_template("includes/facts.jinja")
+        facts.root_render_func = by_release(facts.root_render_func)
+
+    def visitor(self, form: Form, folder: Path) -> Visit:
+        """Return a worker that asks all questions, also those that are not asked by default."""
+        options: dict[str, Any] = {
+            "settings": SettingsModel(),
+            "quiet": True,
+            "overwrite": True,
+            "ask": ["torch_index"],
+        }
+        visitor = Visit(src_path=self.template.url, dst_path=folder, **options)
+        visitor.form = form
+        vars(visitor)["template"] = self.template
+        if "env" in vars(self):
+            vars(visitor)["jinja_env"] = self.env
+        return visitor
+
+    def form(self, given: dict[str, Any]) -> Form:
+        """Return a form with what is given, without what no question takes: includes/given.jinja says why."""
+        form, check = Form({}), self.env.get_template("includes/given.jinja")
+        for name, value in given.items():
+            try:
+                check.render(_copier_conf={"data": {name: value}})
+                form.given[name] = value
+            except UndefinedError as error:
+                form.refused[name] = re.sub(r"^'dict object' has no attribute '(.+)'$", r"\1", one_line(str(error)))
+        return form
+
+    def render(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the form, and the project unless an answer is refused."""
+        form, name = self.form(given), str(given.get("project_name", ""))
+        folder = Path(name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) else FOLDER)
+        visitor = self.visitor(form, folder)
+        files = message = None
+        with elsewhere(), questionnaire(form):
+            with Phase.use(Phase.PROMPT):
+                visitor._ask()
+            if not form.refused:
+                with Phase.use(Phase.RENDER):
+                    visitor.context = visitor._render_context()
+                    visitor._render_template()
+                    message = visitor._render_string(self.template.message_after_copy).strip()
+                files = dict(sorted(contents(folder)))
+        answers = visitor.answers
+        return {
+            "form": form.questions,
+            "hidden": {key: answers.combined[key] for key in sorted(answers.hidden) if key not in LARGE},
+            "refused": form.refused,
+            "files": files,
+            "message": message,
+            "command": self.command(form, folder) if files else None,
+            "adopt": adopting(form) if files else None,
+            "torch": torch_part(answers.combined, files) if files else None,
+        }
+
+    def command(self, form: Form, folder: Path) -> dict[str, str]:
+        """Return what renders the same with Copier, for each shell."""
+        ref = ["--vcs-ref", self.origin["ref"]] if self.origin["ref"] else []
+        data = [one for one in form.questions if one["name"] in NAMED or one["value"] != one["default"]]
+        return in_shells("uvx", "copier", "copy", "--defaults", *ref, *options(data), self.origin["url"], str(folder))
+
+    def zip(self, given: dict[str, Any]) -> bytes:
+        """Return the project as a zip with one folder at its top.
+
+        Raises:
+            ValueError: An answer is refused.
+        """
+        reply = self.render(given)
+        if reply["refused"]:
+            raise ValueError("; ".join(reply["refused"].values()))
+        top = next(one["value"] for one in reply["form"] if one["name"] == "project_name")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, file in reply["files"].items():
+                entry = zipfile.ZipInfo(f"{top}/{path}", DATE)
+                entry.create_system = 3  # Unix, which has modes
+                entry.external_attr = (0o100000 | file["mode"]) << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, data_of(file))
+        return buffer.getvalue()
+
+    @cached_property
+    def doctor(self) -> types.ModuleType:
+        """The doctor of a rendered project, as a module."""
+        module = types.ModuleType("doctor")
+        module.__file__ = str(Path("tools", "doctor.py").absolute())
+        sys.modules[module.__name__] = module  # where its dataclasses look
+        exec(self.render({})["files"]["tools/doctor.py"]["text"], vars(module))  # noqa: S102 - the template's own
+        return module
+
+    def advise(self, text: str = "", machines_: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Return what the doctor advises for machines: those that a text tells of, and those that are described."""
+        found, problems = machines.read(text, self.doctor.BACKENDS) if text.strip() else ([], [])
+        described = [*found, *map(machines.checked, machines_ or [])]
+        made = [
+            self.doctor.Machine(**{**one, "gpus": [self.doctor.Gpu(**gpu) for gpu in one["gpus"]]}) for one in described
+        ]
+        advice = self.doctor.advise(made) if made else {"answers": {}, "reasons": [], "computing": 0}
+        return {**advice, "machines": described, "problems": problems}
+
+    def cards(self) -> list[dict[str, Any]]:
+        """Return the cards by name that builds.yml knows, with what their kernels are compiled for."""
+        table = self.visitor(Form({}), Path(FOLDER)).template.questions_data["builds"]["default"][0]["cards"]
+        return [
+            {"name": name, "target": target, "vendor": "amd" if target.startswith("gfx") else "nvidia", "kind": kind}
+            for target, kinds in table.items()
+            for kind, names in kinds.items()
+            for name in names
+        ]
+
+    def reply(self, request: str) -> str | bytes:
+        """Answer a message of the page, which is JSON."""
+        try:
+            message = json.loads(request)
+            if message["type"] == "zip":
+                return self.zip(message["answers"])
+            if message["type"] == "first":
+                return json.dumps({**self.render({}), "cards": self.cards()})
+            if message["type"] == "advise":
+                return json.dumps(self.advise(message.get("text", ""), message.get("machines")))
+            return json.dumps(self.render(message["answers"]))
+        except Exception as error:  # noqa: BLE001 - the page shows it
+            return json.dumps({"error": one_line(f"{type(error).__name__}: {error}")})
+
+
+def by_release(render: Callable[[Any], Iterator[str]]) -> Callable[[Any], Iterator[str]]:
+    """Render includes/facts.jinja once for a release and platforms: the reasons for all choices include it 600 times."""
+    known: dict[tuple[str, ...], list[str]] = {}
+
+    def render_once(context: Any) -> Iterator[str]:
+        key = (context["version"], *context["platforms"])
+        if key not in known:
+            known[key] = list(render(context))
+        yield from known[key]
+
+    return render_once
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Work in an empty folder."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        yield
+
+
+@contextlib.contextmanager
+def questionnaire(form: Form) -> Iterator[None]:
+    """Put a form in the place of the terminal, and of Git, which is not asked about each file."""
+    token = copier._main._operation.set("copy")
+    before = copier._main.unsafe_prompt, copier._main.is_git_available
+    copier._main.unsafe_prompt, copier._main.is_git_available = form.prompt, lambda: False
+    Question.get_default = lambda question: form.default(question)
+    Question.get_questionary_structure = lambda question: form.structure(question)
+    try:
+        yield
+    finally:
+        copier._main.unsafe_prompt, copier._main.is_git_available = before
+        Question.get_default, Question.get_questionary_structure = get_default, get_structure
+        copier._main._operation.reset(token)
+
+
+def contents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the files in a folder: text where it is UTF-8, otherwise base64, and the mode."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content, mode = path.read_bytes(), path.stat().st_mode & 0o777
+            try:
+                file = {"text": content.decode(), "mode": mode}
+            except UnicodeDecodeError:
+                file = {"base64": base64.b64encode(content).decode(), "mode": mode}
+            yield path.relative_to(folder).as_posix(), file
+
+
+def data_of(file: dict[str, Any]) -> bytes:
+    return file["text"].encode() if "text" in file else base64.b64decode(file["base64"])
+
+
+def torch_part(answers: dict[str, Any], files: dict[str, Any]) -> str:
+    """Return what adopt.py would write into an empty pyproject.toml."""
+    wanted = adopt.Wanted(answers, tomllib.loads(files["pyproject.toml"]["text"]), b"")
+    document = adopt.Document(Path("nowhere"), "pyproject.toml")
+    document.after = {"project": {"requires-python": "", "dependencies": []}, "dependency-groups": {}}
+    adopt.Plan([document], wanted)
+    return document.written().decode()
+
+
+def options(questions: list[dict[str, Any]]) -> list[str]:
+    """Return the options of Copier that give these answers."""
+    pairs = ((one["name"], one["value"]) for one in questions)
+    texts = (f"{name}=[{','.join(value)}]" if isinstance(value, list) else f"{name}={value}" for name, value in pairs)
+    return [part for text in texts for part in ("--data", text)]
+
+
+def adopting(form: Form) -> dict[str, str]:
+    """Return what gives an existing project the same torch, for each shell."""
+    asked = [one for one in form.questions if one["name"] in adopt.ASKED]
+    data = [one for one in asked if one["name"] in NAMED or one["value"] != one["default"]]
+    return in_shells("uv", "run", ADOPT, "--defaults", *options(data))
+
+
+def in_shells(*command: str) -> dict[str, str]:
+    """Return a command as bash, PowerShell and cmd take it."""
+    return {
+        "bash": shlex.join(command),
+        "powershell": " ".join(map(for_powershell, command)),
+        "cmd": " ".join(map(for_cmd, command)),
+    }
+
+
+def for_powershell(text: str) -> str:
+    """Quote a text for PowerShell. One with double quotes needs 7.3 or newer: older ones pass them on wrongly."""
+    return (
+        text
+        if re.fullmatch(r"[\w./:=+-]+", text, re.ASCII)
+        else "'" + re.sub("(['\u2018-\u201b])", r"\1\1", text) + "'"
+    )
+
+
+def for_cmd(text: str) -> str:
+    """Quote a text first for the program, as the C runtime reads it, then for cmd, which reads it before."""
+    if re.fullmatch(r"[\w./:=+-]+", text, re.ASCII):
+        return text
+    if re.fullmatch(r'[^"%^&|<>!()]*[^"%^&|<>!()\\]', text):
+        return f'"{text}"'
+    quoted = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    quoted = '"' + re.sub(r"(\\+)$", r"\1\1", quoted) + '"'
+    return re.sub(r'(["%^&|<>!()])', r"^\1", quoted)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

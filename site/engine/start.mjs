@@ -1,0 +1,34 @@
+// Starts Python with the engine in it: in the page's worker, and in Node.
+
+/**
+ * @param {Function} loadPyodide - from pyodide.mjs
+ * @param {{stdlib: string, packages: Uint8Array, template: Uint8Array}} files - the URL or path of a zip, and two tars
+ * @param {() => Promise<Uint8Array>} text - loads a tar with what only the answer data=text needs
+ * @returns {Promise<(request: object) => Promise<any>>} what answers a message of the page
+ */
+export async function start(loadPyodide, files, text) {
+  const python = await loadPyodide({ stdLibURL: files.stdlib, env: { HOME: "/home", PATH: "", PYTHONHASHSEED: "0" } });
+  python.unpackArchive(files.packages, "tar", { extractDir: "/packages" });
+  python.unpackArchive(files.template, "tar", { extractDir: "/template" });
+  const engine = python.runPython(`
+import gc, sys
+gc.disable()  # what is imported stays
+sys.path.insert(0, "/packages")
+import standins
+from pathlib import Path
+from engine import Engine
+engine = Engine(Path("/template"))
+gc.enable()
+engine
+`);
+  const add = (tar) => python.unpackArchive(tar, "tar", { extractDir: "/template" });
+  let added;
+  return async (request) => {
+    if (request.answers?.data === "text") await (added ??= text().then(add));
+    const reply = engine.reply(JSON.stringify(request));
+    if (typeof reply === "string") return JSON.parse(reply);
+    const bytes = reply.toJs().slice().buffer;
+    reply.destroy();
+    return { zip: bytes };
+  };
+}
