@@ -383,6 +383,17 @@ def packages(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def site(session: nox.Session) -> None:
+    """Build the page and the documentation into site/dist. `-- FOLDER` builds there, `-- --serve` serves them here."""
+    install(session, "site")
+    serve = "--serve" in session.posargs
+    folder = next((argument for argument in session.posargs if argument != "--serve"), str(ROOT / "site" / "dist"))
+    session.run("python", str(ROOT / "site" / "build.py"), folder)
+    if serve:
+        session.run("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder)
+
+
+@nox.session(python=PYTHON, default=False)
 def release(session: nox.Session) -> None:
     """Check that the template may be released under a version, and tag it: `-- 1.2.0`."""
     install(session, "tests")

@@ -1,0 +1,236 @@
+"""Build the site: the page, with Python and the template for the visitor's browser, and the documentation.
+
+    python site/build.py dist
+
+The names of files hold their hashes, and one commit gives the same bytes. To refer to another file, whether it is in
+site/page, in site/engine or made here, a file writes "./NAME" in quotes or brackets: that becomes its address.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SITE = Path(__file__).resolve().parent
+ROOT = SITE.parent
+URL = "gh:org/torch-uv-template"
+TEMPLATE = ("copier.yml", "builds.yml", "includes", "template")
+TEXT = "shakespeare.txt.gz"  # half a megabyte that only the answer data=text needs
+LINKING = (".css", ".html", ".mjs")
+# wasm-unsafe-eval is for WebAssembly, which is no eval; blob: is for a worker under this policy, and for Python's library
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self' blob:; "
+    "style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
+)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    """Run a command, and return what it prints. It ends the build if it fails."""
+    try:
+        return subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    except FileNotFoundError:
+        sys.exit(f"there is no {command[0]}: install it, then build again")
+    except subprocess.CalledProcessError as failure:
+        sys.exit(f"{Path(command[0]).name} failed with exit code {failure.returncode}, for the reason above")
+
+
+# What the engine is made of
+
+
+def write_template(folder: Path) -> None:
+    """Write the template as Git's index has it, and what Copier would ask Git for."""
+    modes = {}
+    for line in run("git", "-c", "core.quotepath=off", "ls-files", "--stage", "--", *TEMPLATE).splitlines():
+        meta, path = line.split("\t")
+        modes[path] = meta.split()[0]
+    run("git", "checkout-index", f"--prefix={folder}/", "--", *modes)
+    tags = run("git", "tag", "--list").split()
+    commit = run("git", "describe", "--tags", "--always").strip()
+    head = run("git", "rev-parse", "HEAD").strip()
+    # Copier takes the newest tag, or without any the newest commit
+    ref = head if tags and commit not in tags else ""
+    origin = {"url": URL, "commit": commit, "hash": head, "ref": ref, "modes": modes}
+    (folder / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+
+
+def install_packages(folder: Path) -> None:
+    """Install Copier and what it needs, as uv.lock has it. Of compiled packages, what is plain Python suffices."""
+    export = ["uv", "export", "--quiet", "--frozen", "--only-group", "engine", "--no-emit-package", "pydantic-core"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write(run(*export))
+        requirements.flush()
+        options = ["--quiet", "--no-deps", "--require-hashes", "--python-version", "3.14", "--target", folder]
+        run("uv", "pip", "install", *options, "--requirement", requirements.name)
+    install_core(folder)
+
+
+def install_core(folder: Path) -> None:
+    """Install pydantic_core, the one package that must be compiled, for Pyodide's Python."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    core = next(one for one in lock["package"] if one["name"] == "pydantic-core")
+    wheel = next(one for one in core["wheels"] if "cp314-pyemscripten_2026_0_wasm32" in one["url"])
+    with tempfile.TemporaryDirectory() as name:
+        requirements = Path(name, "requirements.txt")
+        requirements.write_text(f"pydantic-core=={core['version']} --hash={wheel['hash']}\n")
+        target = ["--only-binary=:all:", "--platform=pyemscripten_2026_0_wasm32", "--python-version=314", "--abi=cp314"]
+        options = ["--quiet", "--no-deps", "--require-hashes", f"--dest={name}", f"--requirement={requirements}"]
+        run(sys.executable, "-m", "pip", "download", *target, *options)
+        shutil.unpack_archive(next(Path(name).glob("*.whl")), folder, "zip")
+
+
+def make_engine(folder: Path) -> None:
+    """Write Python's library, the packages and the template, each packed, and the reply for the default answers."""
+    pyodide = SITE / "node_modules" / "pyodide"
+    with tempfile.TemporaryDirectory() as name:
+        sources, template = Path(name, "sources"), Path(name, "template")
+        write_template(template)
+        install_packages(sources)
+        for file in (*(SITE / "engine").glob("*.py"), ROOT / "adopt.py"):
+            shutil.copy(file, sources)
+        run("node", SITE / "engine" / "pack.mjs", pyodide, sources, template, folder)
+        files = [path for path in sorted(template.rglob("*")) if path.is_file()]
+        pack(folder / "template.tar", template, [path for path in files if path.name != TEXT])
+        pack(folder / "text.tar", template, [path for path in files if path.name == TEXT])
+    for name in ("stdlib.zip", "packages.tar", "template.tar", "text.tar"):
+        packed = gzip.compress((folder / name).read_bytes(), 9, mtime=0)
+        (folder / f"{name}.gz").write_bytes(packed)
+        (folder / name).unlink()
+    (folder / "first.json").write_text(run("node", SITE / "engine" / "ask.mjs", pyodide, folder, '{"type": "first"}'))
+
+
+def pack(tarball: Path, folder: Path, files: list[Path]) -> None:
+    """Write a tar that is always the same."""
+    with tarfile.open(tarball, "w") as tar:
+        for path in files:
+            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            entry.size = path.stat().st_size
+            with path.open("rb") as content:
+                tar.addfile(entry, content)
+
+
+def pyodide_core(folder: Path) -> Path:
+    """Copy what a browser needs of Pyodide, with a list of its packages that is empty."""
+    source = SITE / "node_modules" / "pyodide"
+    folder.mkdir()
+    for name in ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"):
+        shutil.copy(source / name, folder)
+    lock = json.loads((source / "pyodide-lock.json").read_text(encoding="utf-8"))
+    (folder / "pyodide-lock.json").write_text(json.dumps({"info": lock["info"], "packages": {}}))
+    return folder
+
+
+def highlighter(folder: Path) -> Path:
+    """Copy the highlighter, which loads the languages that it needs."""
+    source = SITE / "node_modules" / "@speed-highlight" / "core" / "dist"
+    folder.mkdir()
+    shutil.copy(source / "index.js", folder)
+    shutil.copytree(source / "languages", folder / "languages", ignore=shutil.ignore_patterns("*.ts", "*.map"))
+    return folder
+
+
+# Publishing
+
+
+class Site:
+    """Files and folders by the names that they use of one another, and the folder that they are published in."""
+
+    def __init__(self, sources: dict[str, Path], folder: Path) -> None:
+        self.sources, self.folder = sources, folder
+        self.address = cache(self.publish)
+
+    def publish(self, name: str) -> str:
+        """Publish what a name stands for, with a hash, and return its path below assets."""
+        source = self.sources[name]
+        stem, dot, suffix = name.partition(".")
+        if source.is_dir():
+            path = f"{name}-{digest(*contents(source))}"
+            shutil.copytree(source, self.folder / "assets" / path, dirs_exist_ok=True)
+            return path
+        content = (
+            self.linked(source.read_text(encoding="utf-8")).encode()
+            if source.suffix in LINKING
+            else source.read_bytes()
+        )
+        path = f"{stem}-{digest(content)}{dot}{suffix}"
+        (self.folder / "assets" / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / "assets" / path).write_bytes(content)
+        return path
+
+    def linked(self, text: str, base: str = "./") -> str:
+        """Return a text that refers to other files by their addresses."""
+
+        def link(match: re.Match[str]) -> str:
+            name, slash, rest = match[2].partition("/")
+            if match[2] in self.sources:
+                return f"{match[1]}{base}{self.address(match[2])}{match[3]}"
+            if name in self.sources:
+                return f"{match[1]}{base}{self.address(name)}{slash}{rest}{match[3]}"
+            return match[0]
+
+        return re.sub(r"""(["'(])\./([\w./-]+)(["')])""", link, text)
+
+    def write_page(self, source: Path) -> None:
+        """Write a page under the policy."""
+        meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        text = self.linked(source.read_text(encoding="utf-8"), "assets/")
+        head = re.compile(r"(<head>\s*(?:<meta charset[^>]*>\s*)?)")
+        (self.folder / source.name).write_text(head.sub(rf"\1{meta}\n", text, count=1), encoding="utf-8")
+
+    def write_service_worker(self) -> None:
+        """Write the service worker, which knows all files of the page."""
+        files = sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        version = digest(*contents(self.folder))
+        text = (SITE / "engine" / "sw.mjs").read_text(encoding="utf-8")
+        text = text.replace(
+            "const FILES = []; // written by site/build.py", f"const FILES = {json.dumps(['./', *files])};"
+        )
+        (self.folder / "sw.mjs").write_text(text.replace("site-VERSION", f"site-{version}"), encoding="utf-8")
+
+
+def contents(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix().encode()
+            yield path.read_bytes()
+
+
+def digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:12]
+
+
+def build(folder: Path) -> None:
+    """Build the site into a folder, in the place of what is there."""
+    run("npm", "ci", "--silent", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", cwd=SITE)
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name, "made")
+        made.mkdir()
+        make_engine(made)
+        sources = {path.name: path for path in [*made.iterdir(), *(SITE / "engine").glob("*.mjs")]}
+        page = [path for path in sorted((SITE / "page").rglob("*")) if path.is_file()]
+        sources |= {path.relative_to(SITE / "page").as_posix(): path for path in page}
+        sources |= {"pyodide": pyodide_core(Path(name, "pyodide")), "highlight": highlighter(Path(name, "highlight"))}
+        site = Site(sources, folder)
+        folder.mkdir(parents=True)
+        for path in page:
+            if path.suffix == ".html":
+                site.write_page(path)
+        site.write_service_worker()
+    documentation = SITE / "documentation.py"  # writes the documentation into a folder
+    if documentation.exists():
+        run(sys.executable, documentation, folder / "docs")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1] if len(sys.argv) > 1 else SITE / "dist").resolve())
