@@ -40,7 +40,7 @@ VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
-USES = ("doctor_in_use", "fixes", "hosts", "in_use", "shard", "swaps")  # tests of an installed project
+USES = ("doctor_in_use", "fixes", "hosts", "in_use", "own_data", "shard", "swaps")  # tests of an installed project
 WORKERS = f"--numprocesses={(os.cpu_count() or 1) + 1}"  # one more: tests also wait, for uv and its indexes
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
@@ -86,7 +86,16 @@ def lint(session: nox.Session) -> None:
     fix = "--fix" in session.posargs
     session.run("ruff", "format", *([] if fix else ["--check"]))
     session.run("ruff", "check", *(["--fix"] if fix else []))
-    session.run("tombi", "format", *TOMBI, *([] if fix else ["--check"]), "pyproject.toml", "tests", "tombi.toml")
+    session.run(
+        "tombi",
+        "format",
+        *TOMBI,
+        *([] if fix else ["--check"]),
+        "pyproject.toml",
+        "tests",
+        "tombi.toml",
+        "zensical.toml",
+    )
     session.run("yamllint", "--strict", ".")
     if actionlint := with_actionlint(session):
         session.run(actionlint)
@@ -313,6 +322,15 @@ def views(session: nox.Session, torch: str, backend: str) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def pictures(session: nox.Session) -> None:
+    """Draw the pictures of README and docs anew: the questions, and what the default project shows of itself."""
+    install(session, "tests")
+    with installed(session, *DEFAULT) as project:
+        session.run("uv", "add", "--dev", "matplotlib", env=OWN, external=True)
+        session.run("python", "-m", "tests.pictures", env={"PROJECT": str(project)})
+
+
+@nox.session(python=PYTHON, default=False)
 @nox.parametrize("torch,backend", [nox.param(*DEFAULT, id="default"), *VARIANTS])
 def trackers(session: nox.Session, torch: str, backend: str) -> None:
     """Train an installed variant with each of the trackers, and read back what they recorded."""
@@ -402,7 +420,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measure what the README quotes of rendering and locking, each beside its alternative."""
+    """Measure what docs/costs.md quotes of rendering and locking, each beside its alternative."""
     install(session, "tests")
     for benchmark in ("lock.py", "render.py", "questions.py"):
         session.run("python", str(ROOT / "benchmarks" / benchmark), *session.posargs)
