@@ -325,7 +325,7 @@ def views(session: nox.Session, torch: str, backend: str) -> None:
 def pictures(session: nox.Session) -> None:
     """Draw the pictures of README and docs anew: the questions, and what the default project shows of itself."""
     install(session, "tests")
-    with installed(session, *DEFAULT) as project:
+    with installed(session, DEFAULT[0], str(DEFAULT[1])) as project:
         session.run("uv", "add", "--dev", "matplotlib", env=OWN, external=True)
         session.run("python", "-m", "tests.pictures", env={"PROJECT": str(project)})
 
