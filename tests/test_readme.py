@@ -141,7 +141,7 @@ def assert_there(address: str) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation as a site. A broken link fails."""
     folder = tmp_path_factory.mktemp("site")
-    subprocess.run([sys.executable, ROOT / "site" / "docs.py", folder], check=True)
+    subprocess.run([sys.executable, ROOT / "site" / "documentation.py", folder], check=True)
     return folder
 
 
@@ -166,10 +166,10 @@ def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
 def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
     for name in ("docs", "site"):
         (tmp_path / name).mkdir()
-    for name in ("site/docs.py", "zensical.toml"):
+    for name in ("site/documentation.py", "zensical.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "docs" / "index.md").write_text("# One\n\n[elsewhere](two.md)\n")
-    command = [sys.executable, str(tmp_path / "site" / "docs.py"), str(tmp_path / "out")]
+    command = [sys.executable, str(tmp_path / "site" / "documentation.py"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "page does not exist" in done.stderr

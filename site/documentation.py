@@ -1,6 +1,6 @@
 """The documentation as a site: the pages of docs/, by Zensical.
 
-uv run --group docs site/docs.py FOLDER
+uv run --group docs site/documentation.py FOLDER
 """
 
 from __future__ import annotations
