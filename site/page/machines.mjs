@@ -1,0 +1,133 @@
+import { byId, make, say } from "./dom.mjs";
+
+const NO_GPU = { vendor: "", target: "", name: "" };
+
+/** "What do you have?": the machines that a visitor chooses by name or pastes. */
+export class Machines {
+  all = [];
+
+  /**
+   * @param systems What can be chosen, as the build prepared it from builds.yml.
+   * @param read Returns the machines that a pasted text tells of, and what is wrong with it.
+   * @param onChange Is told all machines, after each change.
+   */
+  constructor(systems, read, onChange) {
+    this.systems = systems;
+    this.read = read;
+    this.onChange = onChange;
+    options(byId("system"), systems.map(({ name }) => name));
+    byId("system").selectedIndex = Math.max(0, systems.findIndex(({ system }) => system === visitorSystem()));
+    byId("system").addEventListener("change", () => this.#offer());
+    byId("gpu").addEventListener("change", () => this.#offerDriver());
+    byId("add").addEventListener("submit", (event) => this.#add(event));
+    byId("paste").addEventListener("submit", (event) => this.#paste(event));
+    this.#offer();
+  }
+
+  /** Show what each machine computes on and why, and what was chosen for all of them. */
+  show({ answers, reasons }) {
+    const rows = byId("machines").querySelectorAll(".reason");
+    reasons.forEach((reason, index) => say(rows[index], reason));
+    const backends = [answers.backend, ...(answers.other_backends ?? [])].join(" and ");
+    say(byId("advice"), reasons.length ? `The answers below are set to ${backends} and torch ${answers.torch}.` : "");
+  }
+
+  get #system() {
+    return this.systems[byId("system").selectedIndex];
+  }
+
+  get #gpu() {
+    return this.#system.gpus[byId("gpu").value] ?? NO_GPU;
+  }
+
+  #offer() {
+    const { gpus, macos } = this.#system;
+    byId("gpu").replaceChildren(...grouped(gpus), make("option", { value: "" }, "No GPU"));
+    byId("gpu-field").hidden = !gpus.length;
+    byId("macos-field").hidden = !macos.length;
+    options(byId("macos"), levels(macos.map((version) => parseInt(version))));
+    this.#offerDriver();
+  }
+
+  #offerDriver() {
+    const drivers = this.#gpu.vendor === "nvidia" ? this.#system.drivers : [];
+    byId("driver-field").hidden = !drivers.length;
+    options(byId("driver"), levels(drivers.map(({ oldest }) => parseInt(oldest) || 0)));
+  }
+
+  #add(event) {
+    event.preventDefault();
+    const { system, machine, macos, drivers } = this.#system;
+    const gpus = this.#gpu.vendor ? [this.#gpu] : [];
+    const isNvidia = this.#gpu.vendor === "nvidia";
+    const cuda = (isNvidia && drivers[byId("driver").selectedIndex]?.cuda) || "";
+    this.#append([{ system, machine, gpus, cuda, macos: macos[byId("macos").selectedIndex] ?? "" }]);
+  }
+
+  async #paste(event) {
+    event.preventDefault();
+    const { machines, problems } = await this.read(byId("text").value).catch(({ message }) => ({ machines: [], problems: [message] }));
+    say(byId("paste-problem"), problems.join(" "));
+    if (machines.length) {
+      byId("text").value = "";
+      this.#append(machines);
+    } else byId("text").focus();
+  }
+
+  #append(machines) {
+    byId("machines").append(...machines.map((machine) => this.#row(machine)));
+    this.#change([...this.all, ...machines]);
+  }
+
+  #change(all) {
+    this.all = all;
+    this.onChange(all);
+  }
+
+  #row(machine) {
+    const gpus = machine.gpus.map((gpu) => gpu.name || gpu.vendor).join(", ");
+    const name = gpus || (machine.system === "darwin" ? "Mac" : "No GPU");
+    const system = make("select", { ariaLabel: `System of ${name}` });
+    const remove = make("button", { className: "link", type: "button", ariaLabel: `Remove ${name}` }, "Remove");
+    const row = make("li", {}, make("b", {}, name), system, remove, make("p", { className: "reason" }));
+    options(system, this.systems.map((each) => each.name));
+    system.selectedIndex = this.systems.findIndex((each) => each.system === machine.system && each.machine === machine.machine);
+    system.addEventListener("change", () => {
+      const { system: named, machine: kind } = this.systems[system.selectedIndex];
+      Object.assign(machine, { system: named, machine: kind });
+      this.#change([...this.all]);
+    });
+    remove.addEventListener("click", () => {
+      row.remove();
+      byId("system").focus();
+      this.#change(this.all.filter((each) => each !== machine));
+    });
+    return row;
+  }
+}
+
+/** Return how Python spells the system of the visitor. */
+export function visitorSystem() {
+  const name = navigator.userAgentData?.platform ?? navigator.platform;
+  return /^win/i.test(name) ? "win32" : /^mac/i.test(name) ? "darwin" : "linux";
+}
+
+function options(select, texts) {
+  select.replaceChildren(...texts.map((text) => make("option", {}, text)));
+}
+
+/** Say of descending numbers from where to where each goes: "580 or newer", "525 to 579", "older than 525". */
+function levels(numbers) {
+  return numbers.map((number, index) => {
+    if (!index) return `${number} or newer`;
+    return number ? `${number} to ${numbers[index - 1] - 1}` : `older than ${numbers[index - 1]}`;
+  });
+}
+
+/** Return the GPUs as options, by vendor. The value of each is its index. */
+function grouped(gpus) {
+  return Object.entries({ nvidia: "NVIDIA", amd: "AMD", intel: "Intel" }).flatMap(([vendor, label]) => {
+    const own = gpus.flatMap((gpu, value) => (gpu.vendor === vendor ? [make("option", { value }, gpu.name)] : []));
+    return own.length ? [make("optgroup", { label }, ...own)] : [];
+  });
+}
