@@ -186,7 +186,7 @@ def tests(session: nox.Session) -> None:
     """Test the template: questions, rendered files, builds.yml, the replica. Arguments go to pytest."""
     install(session, "tests")
     with_actionlint(session)
-    others = ("images", "lock", "slurm", "trackers", "views", *USES)
+    others = ("images", "lock", "page", "slurm", "trackers", "views", *USES)
     with in_memory(session):
         session.run(
             "pytest",

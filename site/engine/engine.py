@@ -27,6 +27,7 @@ from typing import Any
 
 import copier._main
 import machines
+import menu
 from copier._main import Worker
 from copier._settings import SettingsModel
 from copier._template import Template
@@ -265,15 +266,10 @@ class Engine:
         advice = self.doctor.advise(made) if made else {"answers": {}, "reasons": [], "computing": 0}
         return {**advice, "machines": described, "problems": problems}
 
-    def cards(self) -> list[dict[str, Any]]:
-        """Return the cards by name that builds.yml knows, with what their kernels are compiled for."""
-        table = self.visitor(Form({}), Path(FOLDER)).template.questions_data["builds"]["default"][0]["cards"]
-        return [
-            {"name": name, "target": target, "vendor": "amd" if target.startswith("gfx") else "nvidia", "kind": kind}
-            for target, kinds in table.items()
-            for kind, names in kinds.items()
-            for name in names
-        ]
+    def first(self) -> dict[str, Any]:
+        """Return what the page shows before Python is there: the default project, and what can be chosen by name."""
+        table = self.visitor(Form({}), Path(FOLDER)).template.questions_data["builds"]["default"][0]
+        return {**self.render({}), "systems": menu.menu(table)}
 
     def reply(self, request: str) -> str | bytes:
         """Answer a message of the page, which is JSON."""
@@ -282,7 +278,7 @@ class Engine:
             if message["type"] == "zip":
                 return self.zip(message["answers"])
             if message["type"] == "first":
-                return json.dumps({**self.render({}), "cards": self.cards()})
+                return json.dumps(self.first())
             if message["type"] == "advise":
                 return json.dumps(self.advise(message.get("text", ""), message.get("machines")))
             return json.dumps(self.render(message["answers"]))

@@ -48,7 +48,9 @@ def drivers(table: Table, platform: str) -> list[dict[str, str]]:
     system = platform.split("-")[0]
     oldest = {}
     for backend, entry in table["backends"].items():
-        if system in entry.get("driver", {}) and any(platform in r["builds"].get(backend, []) for r in table["releases"].values()):
+        if system in entry.get("driver", {}) and any(
+            platform in r["builds"].get(backend, []) for r in table["releases"].values()
+        ):
             oldest[f"{backend[2:4]}.0"] = entry["driver"][system]
     if not oldest:
         return []

@@ -66,16 +66,17 @@ export class Machines {
 
   async #paste(event) {
     event.preventDefault();
-    const { machines, problems } = await this.read(byId("text").value).catch(({ message }) => ({ machines: [], problems: [message] }));
+    const unread = ({ message }) => ({ machines: [], problems: [message] });
+    const { machines, problems } = await this.read(byId("text").value).catch(unread);
     say(byId("paste-problem"), problems.join(" "));
     if (machines.length) {
       byId("text").value = "";
-      this.#append(machines);
+      this.#append(machines, true);
     } else byId("text").focus();
   }
 
-  #append(machines) {
-    byId("machines").append(...machines.map((machine) => this.#row(machine)));
+  #append(machines, pasted) {
+    byId("machines").append(...machines.map((machine) => this.#row(machine, pasted)));
     this.#change([...this.all, ...machines]);
   }
 
@@ -84,25 +85,31 @@ export class Machines {
     this.onChange(all);
   }
 
-  #row(machine) {
+  #row(machine, pasted) {
     const gpus = machine.gpus.map((gpu) => gpu.name || gpu.vendor).join(", ");
     const name = gpus || (machine.system === "darwin" ? "Mac" : "No GPU");
-    const system = make("select", { ariaLabel: `System of ${name}` });
     const remove = make("button", { className: "link", type: "button", ariaLabel: `Remove ${name}` }, "Remove");
+    const system = pasted ? this.#choice(machine, name) : make("span", { className: "hint" }, this.#system.name);
     const row = make("li", {}, make("b", {}, name), system, remove, make("p", { className: "reason" }));
-    options(system, this.systems.map((each) => each.name));
-    system.selectedIndex = this.systems.findIndex((each) => each.system === machine.system && each.machine === machine.machine);
-    system.addEventListener("change", () => {
-      const { system: named, machine: kind } = this.systems[system.selectedIndex];
-      Object.assign(machine, { system: named, machine: kind });
-      this.#change([...this.all]);
-    });
     remove.addEventListener("click", () => {
       row.remove();
       byId("system").focus();
       this.#change(this.all.filter((each) => each !== machine));
     });
     return row;
+  }
+
+  /** Let the visitor say which system a pasted text is from: it only gives hints. */
+  #choice(machine, name) {
+    const select = make("select", { ariaLabel: `System of ${name}` });
+    options(select, this.systems.map((each) => each.name));
+    select.selectedIndex = this.systems.findIndex((each) => each.system === machine.system && each.machine === machine.machine);
+    select.addEventListener("change", () => {
+      const { system, machine: kind } = this.systems[select.selectedIndex];
+      Object.assign(machine, { system, machine: kind });
+      this.#change([...this.all]);
+    });
+    return select;
   }
 }
 

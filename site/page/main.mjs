@@ -24,11 +24,12 @@ let reply = first; // the last one with files
 let rendered = {}; // what was given for it
 let before; // the files of the one before, to mark what has changed
 let path = "pyproject.toml";
+let started = false; // Python has replied once
 let waiting = false;
 let busy = false;
 
 const form = new Form(byId("questions"), answer);
-const machines = new Machines(systems, paste, advise);
+const machines = new Machines(systems, paste, (all) => advise(all).catch(failed));
 const take = new Take();
 const tree = new Tree(byId("tree"), choose);
 
@@ -67,9 +68,13 @@ function choose(chosen) {
   showFiles();
 }
 
-/** Say that the engine does not work, and what does. */
+/** Say why nothing can be rendered here, and what works. */
 function trouble(text) {
   say(byId("trouble"), `${text} The command line asks the same questions: ${COMMAND}`);
+}
+
+function failed({ message }) {
+  trouble(`Python does not work in this page: ${message}.`);
 }
 
 // -- What the engine is asked ----------------------------------------------------------------------
@@ -90,28 +95,40 @@ async function render() {
   if (busy) return;
   busy = true;
   byId("result").setAttribute("aria-busy", "true");
+  if (fragment) starting(byId("status"));
   try {
     while (waiting) {
       waiting = false;
       show(await ask({ type: "render", answers: given }));
     }
+    started = true;
+    say(byId("trouble"), "");
   } catch (problem) {
-    trouble(`The engine of this page does not work here: ${problem.message}.`);
+    failed(problem);
   }
-  byId("result").removeAttribute("aria-busy");
+  byId("result").setAttribute("aria-busy", "false");
   busy = false;
+}
+
+function starting(element) {
+  if (!started) say(element, "Python is starting…");
 }
 
 /** Follow the answers of the address, and say which of them do not count, and what counts instead. */
 async function follow() {
   const { answers, unknown } = read(location.hash, first.form);
-  given = { ...answers };
-  if (Object.keys(answers).length) {
-    const { form, refused } = await ask({ type: "render", answers }).catch(() => ({ form: [], refused: {} }));
-    for (const name of Object.keys(refused)) delete given[name];
-    say(byId("from-link"), differences(answers, unknown, { form, refused }).join("\n"));
-  } else say(byId("from-link"), differences({}, unknown, first).join("\n"));
+  const isLink = Object.keys(answers).length > 0;
+  let next = first;
+  given = {};
+  if (isLink) {
+    starting(byId("status"));
+    next = await ask({ type: "render", answers }).catch(() => first); // render says what is wrong
+  }
+  const possible = Object.fromEntries(Object.entries(answers).filter(([name]) => !(name in next.refused)));
+  given = { ...possible, ...given };
+  say(byId("from-link"), differences(answers, unknown, next).join("\n"));
   await render();
+  if (!isLink) return;
   before = undefined; // what a link changes is no news
   showFiles();
 }
@@ -122,6 +139,7 @@ async function paste(text) {
 
 /** Let the doctor answer for the machines. */
 async function advise(chosen) {
+  starting(byId("advice"));
   const advice = chosen.length ? await ask({ type: "advise", machines: chosen }) : { answers: {}, reasons: [] };
   if (chosen !== machines.all) return; // others have been chosen meanwhile
   for (const name of advised) delete given[name];
@@ -159,5 +177,7 @@ if (typeof WebAssembly === "object") {
   await follow();
   keepOffline();
 } else {
-  trouble("This browser has no WebAssembly, which the page needs to render your answers; the defaults are below.");
+  trouble("Without WebAssembly, which this browser lacks, the page shows the default project alone.");
+  for (const id of ["add", "paste", "questions", "zip"]) byId(id).inert = true;
+  byId("result").setAttribute("aria-busy", "false");
 }

@@ -1,0 +1,110 @@
+"""The site in a browser: where it is built and served, and the Chromium that visits it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.debian import unpack
+from tests.table import ROOT
+
+# As root, and on a machine without a GPU
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1440, 900)}
+
+
+def missing() -> str:
+    """Return why there can be no Chromium here, or nothing."""
+    if shutil.which("chromium"):
+        return ""
+    if platform.system() != "Linux" or platform.freedesktop_os_release()["ID"] != "debian":
+        return "there is no Chromium, and this is not Debian, whose package the tests take"
+    return "" if shutil.which("apt-get") else "there is neither Chromium nor apt-get"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Give a Chromium, which runs while the context lasts: that of the system, or Debian's, unpacked.
+
+    Raises:
+        OSError: Debian's package cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name, sync_playwright() as playwright:
+        path, env = shutil.which("chromium"), dict[str, str | float | bool](os.environ)
+        if not path:
+            root = Path(name, "root")
+            unpack(root, platform.freedesktop_os_release()["VERSION_CODENAME"], "chromium", "fonts-dejavu")
+            path = str(root / "usr/lib/chromium/chromium")
+            libraries = [root / "usr/lib" / f"{platform.machine()}-linux-gnu", root / "usr/lib"]
+            env |= {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "FONTCONFIG_SYSROOT": str(root)}
+        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS, env=env)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def site() -> Iterator[Path]:
+    """Give the built site: the folder that SITE names, or a new one."""
+    if "SITE" in os.environ:
+        yield Path(os.environ["SITE"])
+        return
+    with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name:
+        subprocess.run([sys.executable, ROOT / "site" / "build.py", name], check=True)
+        yield Path(name)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def served(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serve a folder while the context lasts, and give the address."""
+    with ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def settled(page: Page) -> None:
+    """Wait until the page shows what follows from the last answer."""
+    page.wait_for_selector("body.ready")
+    page.wait_for_selector("#result[aria-busy=false]", timeout=120_000)
+    page.wait_for_timeout(50)
+
+
+def take_pictures(folder: Path) -> None:
+    """Take pictures of the page at three widths, light and dark, with two machines and the answer that came last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with site() as built, served(built) as url, chromium() as browser:
+        for name, (width, height) in WIDTHS.items():
+            for scheme in ("light", "dark"):
+                context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+                page = context.new_page()
+                page.goto(url)
+                settled(page)
+                page.get_by_label("GPU", exact=True).select_option("RTX 40")
+                page.get_by_role("button", name="Add machine").click()
+                page.get_by_label("System", exact=True).select_option("macOS on Apple silicon")
+                page.get_by_role("button", name="Add machine").click()
+                page.wait_for_selector("#advice:has-text('cu')")
+                settled(page)
+                page.get_by_label("TensorBoard").check()
+                settled(page)
+                page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+                page.screenshot(path=folder / f"page-{name}-{scheme}.png")
+                context.close()
