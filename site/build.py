@@ -24,6 +24,7 @@ from pathlib import Path
 
 SITE = Path(__file__).resolve().parent
 ROOT = SITE.parent
+PYODIDE = SITE / "node_modules" / "pyodide"
 URL = "gh:org/torch-uv-template"
 TEMPLATE = ("copier.yml", "builds.yml", "includes", "template")
 TEXT = "shakespeare.txt.gz"  # half a megabyte that only the answer data=text needs
@@ -48,19 +49,23 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 # What the engine is made of
 
 
-def write_template(folder: Path) -> None:
-    """Write the template as Git's index has it, and what Copier would ask Git for."""
+def write_template(folder: Path, root: Path = ROOT, url: str = URL) -> None:
+    """Write the template of a repository as Git's index has it, and what Copier would ask Git for."""
+
+    def git(*arguments: str) -> str:
+        return run("git", "-c", "core.quotepath=off", *arguments, cwd=root).strip()
+
     modes = {}
-    for line in run("git", "-c", "core.quotepath=off", "ls-files", "--stage", "--", *TEMPLATE).splitlines():
+    for line in git("ls-files", "--stage", "--", *TEMPLATE).splitlines():
         meta, path = line.split("\t")
         modes[path] = meta.split()[0]
-    run("git", "checkout-index", f"--prefix={folder}/", "--", *modes)
-    tags = run("git", "tag", "--list").split()
-    commit = run("git", "describe", "--tags", "--always").strip()
-    head = run("git", "rev-parse", "HEAD").strip()
+    git("checkout-index", f"--prefix={folder}/", "--", *modes)
+    tags = git("tag", "--list").split()
+    commit = git("describe", "--tags", "--always")
+    head = git("rev-parse", "HEAD")
     # Copier takes the newest tag, or without any the newest commit
     ref = head if tags and commit not in tags else ""
-    origin = {"url": URL, "commit": commit, "hash": head, "ref": ref, "modes": modes}
+    origin = {"url": url, "commit": commit, "hash": head, "ref": ref, "modes": modes}
     (folder / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
 
 
@@ -90,53 +95,55 @@ def install_core(folder: Path) -> None:
 
 
 def make_engine(folder: Path) -> None:
-    """Write Python's library, the packages and the template, each packed, and the reply for the default answers."""
-    pyodide = SITE / "node_modules" / "pyodide"
+    """Write Pyodide, Python's library, the packages and the template, and the reply for the default answers."""
+    write_pyodide(folder / "pyodide")
     with tempfile.TemporaryDirectory() as name:
         sources, template = Path(name, "sources"), Path(name, "template")
         write_template(template)
+        pack_template(template, folder)
         install_packages(sources)
         for file in (*(SITE / "engine").glob("*.py"), ROOT / "adopt.py"):
             shutil.copy(file, sources)
-        run("node", SITE / "engine" / "pack.mjs", pyodide, sources, template, folder)
-        files = [path for path in sorted(template.rglob("*")) if path.is_file()]
-        pack(folder / "template.tar", template, [path for path in files if path.name != TEXT])
-        pack(folder / "text.tar", template, [path for path in files if path.name == TEXT])
-    for name in ("stdlib.zip", "packages.tar", "template.tar", "text.tar"):
-        packed = gzip.compress((folder / name).read_bytes(), 9, mtime=0)
-        (folder / f"{name}.gz").write_bytes(packed)
-        (folder / name).unlink()
-    (folder / "first.json").write_text(run("node", SITE / "engine" / "ask.mjs", pyodide, folder, '{"type": "first"}'))
+        run("node", SITE / "engine" / "pack.mjs", PYODIDE, sources, template, folder)
+    for name in ("stdlib.zip", "packages.tar"):
+        compress(folder / name)
+    (folder / "first.json").write_text(run("node", SITE / "engine" / "ask.mjs", folder, '{"type": "first"}'))
 
 
-def pack(tarball: Path, folder: Path, files: list[Path]) -> None:
-    """Write a tar that is always the same."""
-    with tarfile.open(tarball, "w") as tar:
-        for path in files:
-            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
-            entry.size = path.stat().st_size
-            with path.open("rb") as content:
-                tar.addfile(entry, content)
+def pack_template(template: Path, folder: Path) -> None:
+    """Write two tars: the template, and the text."""
+    for name in ("template.tar", "text.tar"):
+        with tarfile.open(folder / name, "w") as tar:
+            for path in sorted(template.rglob("*")):
+                if path.is_file() and (path.name == TEXT) == (name == "text.tar"):
+                    entry = tarfile.TarInfo(path.relative_to(template).as_posix())
+                    entry.size = path.stat().st_size
+                    with path.open("rb") as content:
+                        tar.addfile(entry, content)
+        compress(folder / name)
 
 
-def pyodide_core(folder: Path) -> Path:
-    """Copy what a browser needs of Pyodide, with a list of its packages that is empty."""
-    source = SITE / "node_modules" / "pyodide"
+def compress(path: Path) -> None:
+    """Replace a file by its gzip, which names no file and no time."""
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+    path.unlink()
+
+
+def write_pyodide(folder: Path) -> None:
+    """Write what a browser needs of Pyodide, with a list of its packages that is empty."""
     folder.mkdir()
     for name in ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"):
-        shutil.copy(source / name, folder)
-    lock = json.loads((source / "pyodide-lock.json").read_text(encoding="utf-8"))
+        shutil.copy(PYODIDE / name, folder)
+    lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
     (folder / "pyodide-lock.json").write_text(json.dumps({"info": lock["info"], "packages": {}}))
-    return folder
 
 
-def highlighter(folder: Path) -> Path:
-    """Copy the highlighter, which loads the languages that it needs."""
+def write_highlighter(folder: Path) -> None:
+    """Write the highlighter, which loads the languages that it needs."""
     source = SITE / "node_modules" / "@speed-highlight" / "core" / "dist"
     folder.mkdir()
     shutil.copy(source / "index.js", folder)
     shutil.copytree(source / "languages", folder / "languages", ignore=shutil.ignore_patterns("*.ts", "*.map"))
-    return folder
 
 
 # Publishing
@@ -214,13 +221,12 @@ def build(folder: Path) -> None:
     run("npm", "ci", "--silent", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", cwd=SITE)
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as name:
-        made = Path(name, "made")
-        made.mkdir()
+        made = Path(name)
         make_engine(made)
+        write_highlighter(made / "highlight")
         sources = {path.name: path for path in [*made.iterdir(), *(SITE / "engine").glob("*.mjs")]}
         page = [path for path in sorted((SITE / "page").rglob("*")) if path.is_file()]
         sources |= {path.relative_to(SITE / "page").as_posix(): path for path in page}
-        sources |= {"pyodide": pyodide_core(Path(name, "pyodide")), "highlight": highlighter(Path(name, "highlight"))}
         site = Site(sources, folder)
         folder.mkdir(parents=True)
         for path in page:

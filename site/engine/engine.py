@@ -114,7 +114,8 @@ class Form:
         A backend is chosen among those of all releases: the release follows, and a person may change it.
         """
         name, conf = question.var_name, question.context["_copier_conf"]
-        seen = {**self.given, name: All()}
+        given = self.given.get(name)
+        seen = {**self.given, name: All(given if isinstance(given, list) else [])}
         if name == "backend":
             seen.pop("torch", None)
         conf["data"] = seen
@@ -170,12 +171,7 @@ class Engine:
 
     def visitor(self, form: Form, folder: Path) -> Visit:
         """Return a worker that asks all questions, also those that are not asked by default."""
-        options: dict[str, Any] = {
-            "settings": SettingsModel(),
-            "quiet": True,
-            "overwrite": True,
-            "ask": ["torch_index"],
-        }
+        options: dict[str, Any] = {"settings": SettingsModel(), "quiet": True, "overwrite": True, "ask": ["*"]}
         visitor = Visit(src_path=self.template.url, dst_path=folder, **options)
         visitor.form = form
         vars(visitor)["template"] = self.template
@@ -282,6 +278,8 @@ class Engine:
             if message["type"] == "advise":
                 return json.dumps(self.advise(message.get("text", ""), message.get("machines")))
             return json.dumps(self.render(message["answers"]))
+        except ValueError as error:
+            return json.dumps({"error": one_line(str(error))})
         except Exception as error:  # noqa: BLE001 - the page shows it
             return json.dumps({"error": one_line(f"{type(error).__name__}: {error}")})
 

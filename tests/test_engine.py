@@ -1,0 +1,344 @@
+"""The engine of the page, packed as the site serves it: Copier in Pyodide, here in Node. SITE is a folder with the site."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copier.errors import UserMessageError
+from hypothesis import strategies as st
+
+from tests.choosing import answering
+from tests.history import append, commit, git, released
+from tests.project import Project
+from tests.table import PLATFORMS, RELEASES, ROOT, TABLE
+from tests.test_answers import choose_by, legitimate, run, wrong
+
+sys.path[:0] = [str(ROOT / "site"), str(ROOT / "site" / "engine")]
+
+import build
+from engine import for_cmd, for_powershell
+
+ASSETS = Path(os.environ.get("SITE", ".")).resolve() / "assets"
+SHARDS = 4
+Files = dict[str, tuple[bytes, int]]
+
+
+class Engine:
+    """The engine of a site, which answers what the page asks."""
+
+    def __init__(self, assets: Path) -> None:
+        command = ["node", str(ROOT / "site" / "engine" / "ask.mjs"), str(assets)]
+        self.node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+
+    def ask(self, **request: Any) -> Any:
+        assert self.node.stdin
+        assert self.node.stdout
+        self.node.stdin.write(f"{json.dumps(request)}\n")
+        self.node.stdin.flush()
+        return json.loads(self.node.stdout.readline())
+
+    def render(self, **answers: Any) -> Any:
+        return self.ask(type="render", answers=answers)
+
+
+@contextmanager
+def started(assets: Path) -> Iterator[Engine]:
+    engine = Engine(assets)
+    with engine.node:
+        yield engine
+        assert engine.node.stdin
+        engine.node.stdin.close()
+    assert engine.node.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    with started(ASSETS) as found:
+        yield found
+
+
+def shown(reply: dict[str, Any]) -> Files | str:
+    """Return the files of a reply with their modes, or the first refusal."""
+    if reply["files"] is None:
+        return str(next(iter(reply["refused"].values())))
+    return {
+        path: (file["text"].encode() if "text" in file else base64.b64decode(file["base64"]), file["mode"])
+        for path, file in reply["files"].items()
+    }
+
+
+def written(folder: Path) -> Files:
+    """Return the files in a folder with their modes."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mode & 0o777)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def copied(folder: Path, answers: dict[str, Any]) -> Files | str:
+    """Return what Copier writes here, or the line with which it refuses."""
+    try:
+        return written(Project.render(folder / "myproj", **answers).path)
+    except (UserMessageError, ValueError) as error:
+        text = str(error).removeprefix("'dict object' has no attribute '")
+        return " ".join((text.removesuffix("'") if text != str(error) else text.partition(": ")[2]).split())
+
+
+def without_origin(found: Files | str) -> Files | str:
+    """Return files without what names the template's place and version."""
+    if isinstance(found, str):
+        return found
+    content, mode = found[".copier-answers.yml"]
+    lines = [line for line in content.splitlines() if not line.startswith((b"_commit", b"_src_path"))]
+    return {**found, ".copier-answers.yml": (b"\n".join(lines), mode)}
+
+
+def refused(engine: Engine, answers: dict[str, Any], copy: Files | str) -> bool:
+    """Compare what the engine gives with what Copier writes, and tell whether the answers were refused."""
+    assert without_origin(shown(engine.render(**answers))) == without_origin(copy), answers
+    return isinstance(copy, str)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_what_is_offered_is_rendered_byte_for_byte(
+    shard: int, engine: Engine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    numbers = count()
+
+    def compare(data: st.DataObject, answers: dict[str, str]) -> None:
+        with answering(choose_by(data)) as chosen:
+            copy = copied(tmp_path / str(next(numbers)), answers)
+        assert not refused(engine, chosen | answers, copy)
+
+    run(request, shard, 40, st.data(), legitimate)(compare)
+    assert next(numbers) >= 40
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_any_text_is_refused_in_the_same_words(
+    shard: int, engine: Engine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    found: list[bool] = []
+
+    def compare(answers: dict[str, str]) -> None:
+        found.append(refused(engine, answers, copied(tmp_path / str(len(found)), answers)))
+
+    run(request, shard, 20, wrong)(compare)
+    assert sum(found) >= 5
+
+
+def any_choice(dice: random.Random) -> dict[str, Any]:
+    """Return some answers that may not fit one another, or be no answers."""
+    pythons = sorted({python for entry in RELEASES.values() for python in entry["python"]})
+    choices: dict[str, Any] = {
+        "torch": [*RELEASES, "1.0"],
+        "backend": [*TABLE["backends"], "cuda"],
+        "python": [*pythons, "2.7"],
+        "license": ["MIT", "GPL"],
+        "data": ["text", "digits", "mnist"],
+        "ci": ["gitlab", "none"],
+        "skeleton": ["none", "training"],
+        "tracker": ["mlflow", "trackio", 1],
+        "unknown": ["x"],
+    }
+    lists: dict[str, Any] = {
+        "platforms": [*PLATFORMS, "solaris"],
+        "other_backends": list(TABLE["backends"]),
+        "companions": ["torchvision", "torchaudio", "torchcodec"],
+        "features": ["docker", "kubernetes", "slurm", "agents"],
+    }
+    answers = {name: dice.choice(values) for name, values in choices.items() if dice.random() < 0.2}
+    return answers | {
+        name: dice.sample(values, dice.randrange(len(values) + 1) // 2)
+        for name, values in lists.items()
+        if dice.random() < 0.3
+    }
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_any_choice_is_rendered_or_refused_as_copier_does(shard: int, engine: Engine, tmp_path: Path) -> None:
+    dice = random.Random(shard)
+    sets = [any_choice(dice) for _ in range(20)]
+    found = [refused(engine, one, copied(tmp_path / str(n), one)) for n, one in enumerate(sets)]
+    assert 3 <= sum(found) <= 17, "some of both"
+
+
+def test_everything_that_is_not_offered_says_why(engine: Engine) -> None:
+    reply = engine.render(backend="rocm7.2", python="3.8")
+    form = {question["name"]: question for question in reply["form"]}
+    reasons = {choice["value"]: choice["disabled"] for choice in form["torch"]["choices"]}
+    assert reasons["2.14"] == ""
+    assert reasons["2.15"].startswith("choose torch 2.14")
+    assert set(reasons) == set(RELEASES)
+    assert {choice["value"] for choice in form["backend"]["choices"]} == set(TABLE["backends"])
+    assert list(reply["refused"]) == ["python"]
+    assert form["python"]["value"] == form["python"]["default"], "so that the rest of the form fits"
+
+
+def test_what_is_prepared_is_what_the_engine_says(engine: Engine) -> None:
+    (first,) = (json.loads(path.read_text(encoding="utf-8")) for path in ASSETS.glob("first-*.json"))
+    reply = engine.render()
+    assert {name: first[name] for name in reply} == reply
+    assert {"name": "RTX 50", "target": "12.0", "vendor": "nvidia", "kind": "desktop"} in first["cards"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{}, {"type": "render"}, {"type": "render", "answers": 1}, {"type": "zip", "answers": {"torch": "1"}}],
+    ids=["nothing", "no answers", "a number", "refused"],
+)
+def test_nonsense_is_an_error_in_one_line(request_: dict[str, Any], engine: Engine) -> None:
+    reply = engine.ask(**request_)
+    assert set(reply) == {"error"}
+    assert len(reply["error"].splitlines()) == 1
+    assert engine.render()["files"]
+
+
+# A project from the page
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository, with a release."""
+    return released(tmp_path_factory.mktemp("history") / "template")
+
+
+@pytest.fixture(scope="session")
+def released_engine(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The engine of a site that is built from that repository."""
+    template, folder = tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("assets")
+    build.write_template(template, source, str(source))
+    build.pack_template(template, folder)
+    for path in ASSETS.iterdir():
+        if not path.name.startswith(("template", "text")):
+            (folder / path.name).symlink_to(path)
+    with started(folder) as found:
+        yield found
+
+
+def unzipped(content: str) -> tuple[zipfile.ZipFile, Files]:
+    archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(content)))
+    return archive, {one.filename: (archive.read(one), one.external_attr >> 16) for one in archive.infolist()}
+
+
+def test_a_zip_holds_the_project_in_one_folder(engine: Engine) -> None:
+    answers = {"project_name": "My.Project", "features": ["docker", "slurm"], "data": "text"}
+    found, packed = shown(engine.render(**answers)), engine.ask(type="zip", answers=answers)
+    assert isinstance(found, dict)
+    _, entries = unzipped(packed["zip"])
+    assert entries == {f"My.Project/{path}": (content, 0o100000 | mode) for path, (content, mode) in found.items()}
+
+
+def test_copier_updates_a_project_from_a_zip(source: Path, released_engine: Engine, tmp_path: Path) -> None:
+    packed = released_engine.ask(type="zip", answers={"project_name": "demo", "torch": "2.14"})
+    unzipped(packed["zip"])[0].extractall(tmp_path)
+    project = tmp_path / "demo"
+    append(project / "README.md", "Our own words.")
+    git(project, "init")
+    commit(project)
+    newer = shutil.copytree(source, tmp_path / "template")
+    answers_file = project / ".copier-answers.yml"
+    answers_file.write_text(answers_file.read_text().replace(str(source), str(newer)))
+    commit(project)
+    append(newer / "template" / "tools" / "doctor.py.jinja", "# of a newer version")
+    commit(newer, "1.1.0")
+    command = [sys.executable, "-m", "copier", "update", "--defaults"]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    assert "_commit: 1.1.0\n" in answers_file.read_text()
+    assert (project / "tools" / "doctor.py").read_text().endswith("# of a newer version\n")
+    assert (project / "README.md").read_text().endswith("Our own words.\n")
+    assert Project(project).answers["torch"] == "2.14"
+
+
+ODD = 'It\'s: a "test" [1] of $HOME, `id`, 100%, \\ and {x} & <y> | ö 🎉; # !'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"torch": "2.14", "other_backends": ["cpu"], "companions": ["torchvision", "torchaudio"], "features": []},
+        {
+            "project_name": "a-b",
+            "description": ODD,
+            "user_name": ODD,
+            "license": "BSD-3-Clause",
+            "platforms": ["macos-arm64"],
+        },
+    ],
+    ids=["default", "lists", "odd"],
+)
+def test_the_command_for_bash_renders_the_same(
+    answers: dict[str, Any], released_engine: Engine, tmp_path: Path
+) -> None:
+    uvx = tmp_path / "bin" / "uvx"
+    uvx.parent.mkdir()
+    uvx.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m "$@"\n')
+    uvx.chmod(0o755)
+    reply = released_engine.render(**answers)
+    env = {**os.environ, "PATH": f"{uvx.parent}:{os.environ['PATH']}"}
+    folder = tmp_path / "work"
+    folder.mkdir()
+    subprocess.run(["bash", "-c", reply["command"]["bash"]], cwd=folder, env=env, check=True, capture_output=True)
+    assert written(folder / answers.get("project_name", "myproj")) == shown(reply)
+
+
+@pytest.mark.parametrize("text", ["plain-1.0", "two words", "[a,b]", ODD, "a\\", '\\"', "\u2018\u2019"])
+@pytest.mark.parametrize(
+    ("shell", "options", "quoted"),
+    [("pwsh", ["-NoProfile", "-Command"], for_powershell), ("cmd", ["/d", "/c"], for_cmd)],
+)
+def test_other_shells_pass_a_text_on(shell: str, options: list[str], quoted: Callable[[str], str], text: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"SKIPPED: there is no {shell} here")
+    code = "import sys; print(ascii(sys.argv[1]))"
+    command = f"{'& ' if shell == 'pwsh' else ''}{quoted(sys.executable)} -c {quoted(code)} {quoted(text)}"
+    done = subprocess.run([shell, *options, command], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == ascii(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "powershell", "cmd"),
+    [
+        ("plain-1.0", "plain-1.0", "plain-1.0"),
+        ("a=[b,c]", "'a=[b,c]'", '"a=[b,c]"'),
+        ("It's", "'It''s'", '"It\'s"'),
+        ("It\u2019s", "'It\u2019\u2019s'", '"It\u2019s"'),
+        ("$HOME", "'$HOME'", '"$HOME"'),
+        ("50%", "'50%'", '^"50^%^"'),
+        ('a "b" & c', "'a \"b\" & c'", '^"a \\^"b\\^" ^& c^"'),
+        ("a\\ b\\", "'a\\ b\\'", '^"a\\ b\\\\^"'),
+    ],
+)
+def test_texts_are_quoted_for_other_shells(text: str, powershell: str, cmd: str) -> None:
+    assert (for_powershell(text), for_cmd(text)) == (powershell, cmd)
+
+
+# What a visitor loads
+
+
+def test_what_is_loaded_up_to_the_first_project_is_small() -> None:
+    """Not the text, which one answer needs, nor what the worker for offline use asks for later."""
+    site = ASSETS.parent
+    later = ("text-", "sw.mjs")
+    files = [
+        path for path in (*site.glob("*"), *ASSETS.rglob("*")) if path.is_file() and not path.name.startswith(later)
+    ]
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in files}
+    assert sum(sizes.values()) <= 9_000_000, sizes
