@@ -186,7 +186,7 @@ def tests(session: nox.Session) -> None:
     """Test the template: questions, rendered files, builds.yml, the replica. Arguments go to pytest."""
     install(session, "tests")
     with_actionlint(session)
-    others = ("images", "lock", "page", "slurm", "trackers", "views", *USES)
+    others = ("engine", "images", "lock", "page", "slurm", "trackers", "views", *USES)
     with in_memory(session):
         session.run(
             "pytest",
@@ -409,6 +409,16 @@ def site(session: nox.Session) -> None:
     session.run("python", str(ROOT / "site" / "build.py"), folder)
     if serve:
         session.run("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder)
+
+
+@nox.session(python=PYTHON, default=False)
+def page(session: nox.Session) -> None:
+    """Build the site, and test what renders in the page against what Copier writes here. Arguments go to pytest."""
+    install(session, "page")
+    with elsewhere() as folder, in_memory(session):
+        session.run("python", str(ROOT / "site" / "build.py"), str(folder))
+        options = ["-rs", WORKERS, "--dist=worksteal", str(ROOT / "tests" / "test_engine.py")]
+        session.run("pytest", *options, *session.posargs, env={"SITE": str(folder)})
 
 
 @nox.session(python=PYTHON, default=False)

@@ -75,7 +75,7 @@ def install_packages(folder: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write(run(*export))
         requirements.flush()
-        options = ["--quiet", "--no-deps", "--require-hashes", "--python-version", "3.14", "--target", folder]
+        options = ["--quiet", "--no-deps", "--require-hashes", "--python-version=3.14", f"--target={folder}"]
         run("uv", "pip", "install", *options, "--requirement", requirements.name)
     install_core(folder)
 

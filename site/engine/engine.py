@@ -135,7 +135,7 @@ class Visit(Worker):
     """What files are rendered with, once all is answered."""
 
     @cached_property
-    def answers_relpath(self) -> Path:  # type: ignore[override]
+    def answers_relpath(self) -> Path:
         return super().answers_relpath
 
     def _render_context(self) -> Any:
@@ -214,7 +214,7 @@ class Engine:
             "message": message,
             "command": self.command(form, folder) if files else None,
             "adopt": adopting(form) if files else None,
-            "torch": torch_part(answers.combined, files) if files else None,
+            "torch": torch_part(dict(answers.combined), files) if files else None,
         }
 
     def command(self, form: Form, folder: Path) -> dict[str, str]:
@@ -308,16 +308,28 @@ def elsewhere() -> Iterator[None]:
 def questionnaire(form: Form) -> Iterator[None]:
     """Put a form in the place of the terminal, and of Git, which is not asked about each file."""
     token = copier._main._operation.set("copy")
-    before = copier._main.unsafe_prompt, copier._main.is_git_available
-    copier._main.unsafe_prompt, copier._main.is_git_available = form.prompt, lambda: False
-    Question.get_default = lambda question: form.default(question)
-    Question.get_questionary_structure = lambda question: form.structure(question)
     try:
+        with (
+            replaced(copier._main, unsafe_prompt=form.prompt, is_git_available=lambda: False),
+            # Not bound methods: the question is what they are given
+            replaced(Question, get_default=lambda question: form.default(question)),
+            replaced(Question, get_questionary_structure=lambda question: form.structure(question)),
+        ):
+            yield
+    finally:
+        copier._main._operation.reset(token)
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, **members: Any) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in members}
+    try:
+        for name, member in members.items():
+            setattr(owner, name, member)
         yield
     finally:
-        copier._main.unsafe_prompt, copier._main.is_git_available = before
-        Question.get_default, Question.get_questionary_structure = get_default, get_structure
-        copier._main._operation.reset(token)
+        for name, member in before.items():
+            setattr(owner, name, member)
 
 
 def contents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

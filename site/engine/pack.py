@@ -1,6 +1,5 @@
 """Compile what the engine loads. site/engine/pack.mjs runs it in Pyodide, whose Python will load it."""
 
-import importlib._bootstrap_external as bootstrap
 import importlib.util
 import io
 import json
@@ -35,7 +34,7 @@ def compiled(path: str) -> bytes:
     """Compile a file without its docstrings."""
     source = read(path)
     code = compile(source, path, "exec", dont_inherit=True, optimize=2)
-    return bytes(bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), False))
+    return bytes(code_to_hash_pyc(code, importlib.util.source_hash(source), False))
 
 
 def read(path: str) -> bytes:
@@ -44,6 +43,7 @@ def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
+code_to_hash_pyc = vars(importlib._bootstrap_external)["_code_to_hash_pyc"]  # as py_compile does
 library = zipfile.ZipFile(LIBRARY.rstrip("/"))
 files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
 files = {path for path in files if path.startswith((LIBRARY, PACKAGES))}
