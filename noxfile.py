@@ -327,7 +327,8 @@ def pictures(session: nox.Session) -> None:
     install(session, "tests")
     with installed(session, DEFAULT[0], str(DEFAULT[1])) as project:
         session.run("uv", "add", "--dev", "matplotlib", env=OWN, external=True)
-        session.run("python", "-m", "tests.pictures", env={"PROJECT": str(project)})
+        session.chdir(ROOT)
+        session.run("python", "-m", "tests.pictures", env={**OWN, "PROJECT": str(project)})
 
 
 @nox.session(python=PYTHON, default=False)
