@@ -102,7 +102,7 @@ def test_a_person_gets_the_build_for_the_machine(who: str, tmp_path: Path, repli
     for name in ASKED:
         if not skipped(name, given):
             questionnaire.answer(name, given.get(name))
-    questionnaire.terminal.wait_for("README.md says the rest")
+    questionnaire.terminal.wait_for("README.md has the rest")
     questionnaire.look()
     assert questionnaire.terminal.exit_code() == 0
     print("\n".join(questionnaire.seen))
