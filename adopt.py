@@ -426,7 +426,7 @@ def refuse_foreign(root: Path, main: Document) -> None:
     for pattern in ("environment.y*ml", "pixi.toml", "Pipfile", "*.py"):
         for path in sorted(root.glob(pattern)):
             if SEARCHED[".toml" if path.name == "Pipfile" else path.suffix].search(text_of(path)):
-                raise Refused(f"{path.name} is no project that uv locks: run 'uv init --bare', {again}")
+                raise Refused(f"{path.name} is not a project that uv locks: run 'uv init --bare', {again}")
     raise Refused(f"there is no pyproject.toml and no requirements.txt: run 'uv init --bare', {again}")
 
 
@@ -987,7 +987,7 @@ def adopt(root: Path, options: argparse.Namespace) -> None:
         raise Refused(f"{root} is read-only: make it writable first")
     show(root, plan, files)
     if files and not options.yes and not person:
-        raise Refused("nothing is changed, for there is no terminal to confirm it in: add --yes")
+        raise Refused("nothing is changed, because there is no terminal to confirm in: add --yes")
     if files and not options.yes and input("Write this? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Refused("nothing is changed")
     print("\n".join(settle(root, plan, files)))

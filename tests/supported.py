@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.table import BACKENDS, PLATFORMS, RELEASES, ROOT, TABLE, builds, on_pypi, pythons
 
 SYSTEMS = {"linux": "Linux", "windows": "Windows"}
+JETSON_ORIN = "8.7"  # which runs no kernels of other GPUs
 
 
 def by_backend() -> str:
@@ -95,9 +96,14 @@ def amd_cards() -> str:
 
 
 def cards(*kinds: str) -> Iterator[tuple[str, str]]:
-    """Yield a compute capability or a gfx target, and the GPUs of these kinds that have it."""
-    for target, card in TABLE["cards"].items():
-        if named := [name for kind in kinds for name in card.get(kind, [])]:
+    """Yield a compute capability or a gfx target, and the GPUs of these kinds that have it.
+
+    Where builds.yml has a GPU in several rows, the last is its own, and the others are what it runs too.
+    """
+    rows = {target: [name for kind in kinds for name in card.get(kind, [])] for target, card in TABLE["cards"].items()}
+    own = {name: target for target, names in rows.items() for name in names}
+    for target, names in rows.items():
+        if named := [name for name in names if own[name] == target]:
             yield target, ", ".join(named)
 
 
@@ -107,7 +113,7 @@ def newest(target: str, platform: str) -> str:
         for backend in builds(release, platform):
             if computes(release, backend, platform, target):
                 return f"torch {release}, {backend}"
-    return ""
+    return "none"
 
 
 def computing(target: str, platform: str) -> str:
@@ -120,6 +126,8 @@ def computes(release: str, backend: str, platform: str, target: str) -> bool:
     """Tell whether a build has documented kernels for a GPU: of its major capability, and of no higher minor one."""
     known = RELEASES[release].get("gpus", {}).get(backend, BACKENDS[backend].get("gpus", {}))
     kernels = known.get(platform.partition("-")[2], []) if backend in builds(release, platform) else []
+    if target == JETSON_ORIN:
+        return False
     major, _, minor = target.partition(".")
     return any(one == target or (minor and one.split(".")[0] == major and one <= target) for one in kernels)
 

@@ -237,10 +237,10 @@ NOT_ADOPTED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "conda": (
         {"environment.yml": "dependencies:\n  - pytorch=2.4\n"},
         {},
-        "environment.yml is no project that uv locks",
+        "environment.yml is not a project that uv locks",
     ),
-    "pixi": ({"pixi.toml": '[dependencies]\npytorch = ">=2.4"\n'}, {}, "pixi.toml is no project that uv locks"),
-    "pipenv": ({"Pipfile": '[packages]\ntorch = "*"\n'}, {}, "Pipfile is no project that uv locks"),
+    "pixi": ({"pixi.toml": '[dependencies]\npytorch = ">=2.4"\n'}, {}, "pixi.toml is not a project that uv locks"),
+    "pipenv": ({"Pipfile": '[packages]\ntorch = "*"\n'}, {}, "Pipfile is not a project that uv locks"),
     "tools alone": ({"pyproject.toml": "[tool.ruff]\n"}, {}, "pyproject.toml has no [project]: add it"),
     "not TOML": ({"pyproject.toml": "[project\n"}, {}, "pyproject.toml cannot be read"),
     "an editable requirement": ({"requirements.txt": "torch\n-e .\n"}, {}, "requirements.txt: '-e .' has no form in"),
@@ -589,7 +589,7 @@ def test_an_output_that_lacks_a_letter_is_no_error(repository: Repository, clone
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(command, cwd=repository.folder, env=environment, capture_output=True, text=True, check=False)
     assert ' description = "?"\n' in done.stdout
-    assert done.stderr == "adopt: nothing is changed, for there is no terminal to confirm it in: add --yes\n"
+    assert done.stderr == "adopt: nothing is changed, because there is no terminal to confirm in: add --yes\n"
 
 
 def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -619,7 +619,7 @@ def test_without_a_terminal_it_asks_nothing(repository: Repository) -> None:
     code, output, errors = repository.adopt(**CUDA)
     assert code == 1
     assert '+dependencies = ["torch~=2.14.0"]' in output
-    assert errors == "adopt: nothing is changed, for there is no terminal to confirm it in: add --yes\n"
+    assert errors == "adopt: nothing is changed, because there is no terminal to confirm in: add --yes\n"
     assert repository.files() == {"pyproject.toml": PLAIN["pyproject.toml"].encode()}
 
 

@@ -219,14 +219,26 @@ REFUSED = {
     "a mirror that ends the string": ({"torch_index": 'https://mirror.example.org/"]'}, "not a valid URL of an index"),
     "a mirror that escapes": ({"torch_index": "https://mirror.example.org/\\u0022"}, "not a valid URL of an index"),
     "a mirror with a quote": ({"torch_index": "https://mirror.example.org/it's"}, "not a valid URL of an index"),
-    "a mirror with a control character": ({"torch_index": "https://mirror.example.org/\x7f"}, "not a valid URL of an index"),
+    "a mirror with a control character": (
+        {"torch_index": "https://mirror.example.org/\x7f"},
+        "not a valid URL of an index",
+    ),
     "a mirror that splits a table": ({"torch_index": "https://mirror.example.org/a|b"}, "not a valid URL of an index"),
     "a mirror without a host": ({"torch_index": "https:///whl"}, "not a valid URL of an index"),
     "a mirror with a newline": ({"torch_index": "https://mirror.example.org/whl\n"}, "not a valid URL of an index"),
     "a mirror with credentials": ({"torch_index": "https://me:secret@mirror.example.org"}, "user name or a password"),
-    "a mirror with a token in its query": ({"torch_index": "https://mirror.example.org/?token=secret"}, "leave out a query"),
-    "a mirror with a slash in the password": ({"torch_index": "https://me:s/secret@mirror.example.org"}, "not a valid URL"),
-    "a mirror by half a percent sign": ({"torch_index": "https://mirror.example.org/100%"}, "not a valid URL of an index"),
+    "a mirror with a token in its query": (
+        {"torch_index": "https://mirror.example.org/?token=secret"},
+        "leave out a query",
+    ),
+    "a mirror with a slash in the password": (
+        {"torch_index": "https://me:s/secret@mirror.example.org"},
+        "not a valid URL",
+    ),
+    "a mirror by half a percent sign": (
+        {"torch_index": "https://mirror.example.org/100%"},
+        "not a valid URL of an index",
+    ),
     "a mirror with brackets": ({"torch_index": "https://mirror.example.org/]["}, "not a valid URL of an index"),
     "a mirror with odd ones": ({"torch_index": "https://me:'secret\"@mirror.example.org"}, "user name or a password"),
 }
