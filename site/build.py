@@ -95,17 +95,18 @@ def install_core(folder: Path) -> None:
 
 
 def make_engine(folder: Path) -> None:
-    """Write Pyodide, Python's library, the packages and the template, and the reply for the default answers."""
+    """Write Pyodide, the modules, pydantic_core and the template, and the reply for the default answers."""
     write_pyodide(folder / "pyodide")
     with tempfile.TemporaryDirectory() as name:
         sources, template = Path(name, "sources"), Path(name, "template")
         write_template(template)
-        pack_template(template, folder)
         install_packages(sources)
         for file in (*(SITE / "engine").glob("*.py"), ROOT / "adopt.py"):
             shutil.copy(file, sources)
         run("node", SITE / "engine" / "pack.mjs", PYODIDE, sources, template, folder)
-    for name in ("stdlib.zip", "packages.tar"):
+        shutil.move(folder / "compiled", template)
+        pack_template(template, folder)
+    for name in ("modules.zip", "core.tar"):
         compress(folder / name)
     (folder / "first.json").write_text(run("node", SITE / "engine" / "ask.mjs", folder, '{"type": "first"}'))
 

@@ -126,8 +126,8 @@ def test_what_is_offered_is_rendered_byte_for_byte(
             copy = copied(tmp_path / str(next(numbers)), answers)
         assert not refused(engine, chosen | answers, copy)
 
-    run(request, shard, 40, st.data(), legitimate)(compare)
-    assert next(numbers) >= 40
+    run(request, shard, 35, st.data(), legitimate)(compare)
+    assert next(numbers) >= 35
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -194,6 +194,8 @@ def test_everything_that_is_not_offered_says_why(engine: Engine) -> None:
 def test_what_is_prepared_is_what_the_engine_says(engine: Engine) -> None:
     (first,) = (json.loads(path.read_text(encoding="utf-8")) for path in ASSETS.glob("first-*.json"))
     reply = engine.render()
+    for file in reply["files"].values():
+        file.pop("base64", None)
     assert {name: first[name] for name in reply} == reply
     assert [system["platform"] for system in first["systems"]] == list(PLATFORMS)
 

@@ -20,11 +20,11 @@ process.on("uncaughtException", (error) => {
 const named = (name) => join(folder, readdirSync(folder).find((file) => file.startsWith(name)));
 const unpacked = (name) => new Uint8Array(gunzipSync(readFileSync(named(name))));
 const { loadPyodide } = await import(pathToFileURL(join(named("pyodide"), "pyodide.mjs")));
-const place = mkdtempSync(join(tmpdir(), "stdlib-"));
+const place = mkdtempSync(join(tmpdir(), "modules-"));
 try {
-  const stdlib = join(place, "python314.zip");
-  writeFileSync(stdlib, unpacked("stdlib"));
-  const files = { stdlib, packages: unpacked("packages"), template: unpacked("template") };
+  const modules = join(place, "python314.zip");
+  writeFileSync(modules, unpacked("modules"));
+  const files = { modules, core: unpacked("core"), template: unpacked("template") };
   const engine = await start(loadPyodide, files, async () => unpacked("text"));
   for await (const request of given.length ? given : createInterface({ input: process.stdin })) {
     const { zip, ...reply } = await engine(JSON.parse(request));

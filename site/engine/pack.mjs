@@ -1,4 +1,4 @@
-// Packs Python's library and the packages, compiled, as far as the engine loads them:
+// Packs Python's library and the packages, as far as the engine loads them, and the template, all compiled:
 //   node pack.mjs PYODIDE SOURCES TEMPLATE OUT
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -18,4 +18,4 @@ for (const [name, path] of Object.entries({ "/packages": sources, "/template": t
   python.mountNodeFS(name, path);
 }
 const packed = python.runPython(readFileSync(new URL("pack.py", import.meta.url), "utf8"));
-for (const name of ["stdlib.zip", "packages.tar"]) writeFileSync(`${out}/${name}`, packed.get(name).toJs());
+for (const name of ["modules.zip", "core.tar", "compiled"]) writeFileSync(`${out}/${name}`, packed.get(name).toJs());

@@ -2,13 +2,13 @@
 
 /**
  * @param {Function} loadPyodide - from pyodide.mjs
- * @param {{stdlib: string, packages: Uint8Array, template: Uint8Array}} files - the URL or path of a zip, and two tars
+ * @param {{modules: string, core: Uint8Array, template: Uint8Array}} files - the URL or path of a zip, and two tars
  * @param {() => Promise<Uint8Array>} text - loads a tar with what only the answer data=text needs
  * @returns {Promise<(request: object) => Promise<any>>} what answers a message of the page
  */
 export async function start(loadPyodide, files, text) {
-  const python = await loadPyodide({ stdLibURL: files.stdlib, env: { HOME: "/home", PATH: "", PYTHONHASHSEED: "0" } });
-  python.unpackArchive(files.packages, "tar", { extractDir: "/packages" });
+  const python = await loadPyodide({ stdLibURL: files.modules, env: { HOME: "/home", PATH: "", PYTHONHASHSEED: "0" } });
+  python.unpackArchive(files.core, "tar", { extractDir: "/packages" });
   python.unpackArchive(files.template, "tar", { extractDir: "/template" });
   const engine = python.runPython(`
 import gc, sys
