@@ -438,6 +438,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def bench_site(session: nox.Session) -> None:
+    """Measure what docs/costs.md quotes of the page: what it loads, and how long a visitor waits."""
+    install(session, "page")
+    session.run("python", str(ROOT / "benchmarks" / "site.py"), *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False)
 def bench_docker(session: nox.Session) -> None:
     """Measure what docs/containers.md quotes, beside uv's own examples and pip, with an engine that is not yet there."""
     if there():

@@ -2,14 +2,15 @@
 
 /**
  * @param {Function} loadPyodide - from pyodide.mjs
- * @param {{modules: string, core: Uint8Array, template: Uint8Array}} files - the URL or path of a zip, and two tars
+ * @param {{modules: string, core: Promise<Uint8Array>, template: Promise<Uint8Array>}} files - the URL or path of a
+ *   zip, and two tars, which may arrive later
  * @param {() => Promise<Uint8Array>} text - loads a tar with what only the answer data=text needs
  * @returns {Promise<(request: object) => Promise<any>>} what answers a message of the page
  */
 export async function start(loadPyodide, files, text) {
   const python = await loadPyodide({ stdLibURL: files.modules, env: { HOME: "/home", PATH: "", PYTHONHASHSEED: "0" } });
-  python.unpackArchive(files.core, "tar", { extractDir: "/packages" });
-  python.unpackArchive(files.template, "tar", { extractDir: "/template" });
+  python.unpackArchive(await files.core, "tar", { extractDir: "/packages" });
+  python.unpackArchive(await files.template, "tar", { extractDir: "/template" });
   const engine = python.runPython(`
 import gc, sys
 gc.disable()  # what is imported stays
@@ -21,10 +22,12 @@ engine = Engine(Path("/template"))
 gc.enable()
 engine
 `);
-  const add = (tar) => python.unpackArchive(tar, "tar", { extractDir: "/template" });
-  let added;
+  let isWhole = false;
   return async (request) => {
-    if (request.answers?.data === "text") await (added ??= text().then(add));
+    if (request.answers?.data === "text" && !isWhole) {
+      python.unpackArchive(await text(), "tar", { extractDir: "/template" });
+      isWhole = true;
+    }
     const reply = engine.reply(JSON.stringify(request));
     if (typeof reply === "string") return JSON.parse(reply);
     const bytes = reply.toJs().slice().buffer;
