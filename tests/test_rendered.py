@@ -300,7 +300,7 @@ def test_the_message_after_copying_names_the_next_commands(tmp_path: Path, capfd
     message = capfd.readouterr().err
     assert f"cd '{tmp_path / 'my demo'}'" in message
     assert "uv run demo train" in message
-    assert f"how a machine uses cpu in place of {DEFAULT}" in message
+    assert f"how a machine uses cpu instead of {DEFAULT}" in message
 
 
 def test_pipelines_run_where_the_project_does(render: Callable[..., Project]) -> None:
