@@ -86,7 +86,7 @@ def test_a_platform_that_the_lock_is_not_for(project: Path) -> None:
 
 
 def test_a_program_that_is_not_installed(project: Path) -> None:
-    code, message = run("uv", "run", "ruff", cwd=project)
+    code, message = run("uv", "run", "a-linter", cwd=project)
     assert code
     assert "`uv sync`" in answer(message)
 
