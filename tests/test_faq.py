@@ -47,8 +47,9 @@ def answer(message: str) -> str:
 
 
 def run(*command: str | Path, cwd: Path) -> tuple[int, str]:
+    """Run a command, and return its exit code and what it says, in one line: uv may wrap it."""
     done = subprocess.run(command, cwd=cwd, env=without_uv(), capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+    return done.returncode, " ".join(done.stderr.split())
 
 
 @pytest.fixture
