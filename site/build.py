@@ -71,27 +71,38 @@ def write_template(folder: Path, root: Path = ROOT, url: str = URL) -> None:
 
 def install_packages(folder: Path) -> None:
     """Install Copier and what it needs, as uv.lock has it. Of compiled packages, what is plain Python suffices."""
+    python = pyodide_info()["python"]
     export = ["uv", "export", "--quiet", "--frozen", "--only-group", "engine", "--no-emit-package", "pydantic-core"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write(run(*export))
         requirements.flush()
-        options = ["--quiet", "--no-deps", "--require-hashes", "--python-version=3.14", f"--target={folder}"]
+        options = ["--quiet", "--no-deps", "--require-hashes", f"--python-version={python}", f"--target={folder}"]
         run("uv", "pip", "install", *options, "--requirement", requirements.name)
     install_core(folder)
 
 
 def install_core(folder: Path) -> None:
     """Install pydantic_core, the one package that must be compiled, for Pyodide's Python."""
+    info = pyodide_info()
+    tag, platform = f"cp{''.join(info['python'].split('.')[:2])}", f"pyemscripten_{info['abi_version']}_wasm32"
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     core = next(one for one in lock["package"] if one["name"] == "pydantic-core")
-    wheel = next(one for one in core["wheels"] if "cp314-pyemscripten_2026_0_wasm32" in one["url"])
+    hashes = [one["hash"] for one in core["wheels"] if f"{tag}-{platform}.whl" in one["url"]]
+    if not hashes:
+        sys.exit(f"PyPI has no pydantic-core {core['version']} for {tag}-{platform}: choose a Pyodide that it is for")
     with tempfile.TemporaryDirectory() as name:
         requirements = Path(name, "requirements.txt")
-        requirements.write_text(f"pydantic-core=={core['version']} --hash={wheel['hash']}\n")
-        target = ["--only-binary=:all:", "--platform=pyemscripten_2026_0_wasm32", "--python-version=314", "--abi=cp314"]
+        requirements.write_text(f"pydantic-core=={core['version']} --hash={hashes[0]}\n")
+        target = ["--only-binary=:all:", f"--platform={platform}", f"--python-version={info['python']}", f"--abi={tag}"]
         options = ["--quiet", "--no-deps", "--require-hashes", f"--dest={name}", f"--requirement={requirements}"]
         run(sys.executable, "-m", "pip", "download", *target, *options)
         shutil.unpack_archive(next(Path(name).glob("*.whl")), folder, "zip")
+
+
+def pyodide_info() -> dict[str, str]:
+    """Return what Pyodide says of itself: its Python, and its ABI."""
+    info: dict[str, str] = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))["info"]
+    return info
 
 
 def make_engine(folder: Path) -> None:
@@ -135,8 +146,7 @@ def write_pyodide(folder: Path) -> None:
     folder.mkdir()
     for name in ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"):
         shutil.copy(PYODIDE / name, folder)
-    lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
-    (folder / "pyodide-lock.json").write_text(json.dumps({"info": lock["info"], "packages": {}}))
+    (folder / "pyodide-lock.json").write_text(json.dumps({"info": pyodide_info(), "packages": {}}))
 
 
 def write_highlighter(folder: Path) -> None:

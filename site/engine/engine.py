@@ -44,6 +44,7 @@ FOLDER = "myproj"  # as in the README; it is the name of the project, if none is
 NAMED = ("platforms", "backend", "torch", "python")
 LARGE = ("builds", "reserved")  # computed values, not for a page
 DATE = (2026, 1, 1, 0, 0, 0)  # of all files in a zip
+PLAIN = r"[\w./:=+-]+"  # what no shell reads in another way
 ADOPT = "https://raw.githubusercontent.com/org/torch-uv-template/main/adopt.py"
 
 get_default, get_structure = Question.get_default, Question.get_questionary_structure
@@ -67,10 +68,10 @@ class Form:
     def prompt(self, structures: list[dict[str, Any]], answers: dict[str, Any]) -> dict[str, Any]:
         """Answer a question, in the place of questionary's function of this form."""
         structure = structures[0]
-        question: Question = structure["filter"].__self__
-        name = question.var_name
         if "type" not in structure:
             return answers
+        question: Question = structure["filter"].__self__
+        name = question.var_name
         value = default = answers[name]
         if name in self.given:
             try:
@@ -397,16 +398,14 @@ def in_shells(*command: str) -> dict[str, str]:
 
 def for_powershell(text: str) -> str:
     """Quote a text for PowerShell. One with double quotes needs 7.3 or newer: older ones pass them on wrongly."""
-    return (
-        text
-        if re.fullmatch(r"[\w./:=+-]+", text, re.ASCII)
-        else "'" + re.sub("(['\u2018-\u201b])", r"\1\1", text) + "'"
-    )
+    if re.fullmatch(PLAIN, text, re.ASCII):
+        return text
+    return "'" + re.sub("(['\u2018-\u201b])", r"\1\1", text) + "'"
 
 
 def for_cmd(text: str) -> str:
     """Quote a text first for the program, as the C runtime reads it, then for cmd, which reads it before."""
-    if re.fullmatch(r"[\w./:=+-]+", text, re.ASCII):
+    if re.fullmatch(PLAIN, text, re.ASCII):
         return text
     if re.fullmatch(r'[^"%^&|<>!()]*[^"%^&|<>!()\\]', text):
         return f'"{text}"'

@@ -10,7 +10,8 @@ import types
 import zipfile
 from pathlib import Path
 
-PACKAGES, LIBRARY = "/packages/", "/lib/python314.zip/"
+PACKAGES = "/packages/"
+LIBRARY = "/lib/python{}{}.zip/".format(*sys.version_info)
 
 sys.path.insert(0, PACKAGES)
 import standins  # noqa: F401  isort: skip
