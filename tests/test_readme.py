@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urljoin
+from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
@@ -152,6 +153,20 @@ def test_the_site_has_every_page(site: Path) -> None:
         html = (site / where / "index.html").read_text(encoding="utf-8")
         title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         assert re.sub("[`&;]|amp", "", title) in re.sub("<[^>]+>|[&;]|amp", "", html), page
+
+
+def test_no_code_on_the_site_has_a_pipe_that_markdown_escapes(site: Path) -> None:
+    """In a table, GitHub shows \\| in code as a pipe, but Zensical shows both characters."""
+    assert not [path for path in site.rglob("*.html") if "\\|" in path.read_text(encoding="utf-8")]
+
+
+def test_the_pictures_are_small_and_load_nothing() -> None:
+    pictures = [path for path in (ROOT / "docs" / "pictures").iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in pictures) < 300_000
+    for path in pictures:
+        if path.suffix == ".svg":
+            names = {value for element in ElementTree.parse(path).iter() for value in element.attrib.values()}
+            assert not [name for name in names if "//" in name], path
 
 
 def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
