@@ -917,6 +917,7 @@ GPUS = {
         ("linux-x86_64", ["GTX 1080"], "13.0", "2.14", "cu126"),
         ("linux-x86_64", ["V100"], "13.0", "2.14", "cu126"),
         ("linux-x86_64", ["GTX 1080", "RTX 4090"], "13.0", "2.15", "cu132"),
+        ("linux-x86_64", ["RTX 3090", "RTX 5090"], "12.9", "2.11", "cu128"),
         ("linux-x86_64", ["Tesla K80"], "11.4", "2.15", "cpu"),
         ("linux-x86_64", ["gfx1100"], "", "2.14", "rocm7.2"),
         ("linux-x86_64", ["gfx1036"], "", "2.15", "cpu"),
@@ -940,7 +941,7 @@ def test_advice_for_one_machine(system: str, gpus: list[str], driver: str, torch
     (reason,) = advice["reasons"]
     assert reason.startswith(f"{system}: ")
     assert (backend in reason) == (backend != "cpu")
-    assert ("GTX 1080" in reason) == (gpus == ["GTX 1080"])
+    assert reason.endswith(", not on GTX 1080 (6.1)") == (gpus == ["GTX 1080", "RTX 4090"])
 
 
 def machine_of(doctor: ModuleType, platform: str, gpus: list[str], driver: str = "", macos: str = "15.0") -> Any:

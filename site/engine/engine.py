@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -273,7 +274,17 @@ class Engine:
             self.doctor.Machine(**{**one, "gpus": [self.doctor.Gpu(**gpu) for gpu in one["gpus"]]}) for one in described
         ]
         advice = self.doctor.advise(made) if made else {"answers": {}, "reasons": [], "computing": 0}
-        return {**advice, "machines": described, "problems": problems}
+        return {**advice, "hints": list(map(self.hint, made)), "machines": described, "problems": problems}
+
+    def hint(self, machine: Any) -> str:
+        """Return what a newer driver gives a machine that does not compute on its GPU with the one it has."""
+        if not machine.cuda or self.doctor.advise([machine])["computing"]:
+            return ""
+        newer = dataclasses.replace(machine, cuda="")
+        advice = self.doctor.advise([newer])
+        backend, torch = (advice["answers"][name] for name in ("backend", "torch"))
+        driver = self.doctor.oldest_driver(newer, backend)
+        return f"driver {driver} or newer runs the {backend} build of torch {torch}" if advice["computing"] else ""
 
     def first(self) -> dict[str, Any]:
         """Return what the page shows before Python is there: the default project, and what can be chosen by name."""

@@ -31,7 +31,7 @@ TARGETS = {
     "3.5": r"GTX 7[68]0|K20|K40|GTX TITAN|TITAN Black|GT 7[13]0",
 }
 ON_ARM = re.compile(r"\b(GB10|DGX Spark|GH200|GB[23]00|Grace|T4G|Thor|Orin|Xavier|Tegra|TX[12])\b")
-WINDOWS = re.compile(r"\b(WDDM|TCC|MCDM)\b|Windows|^(PS )?[A-Z]:\\", re.MULTILINE)
+WINDOWS = re.compile(r"\b(WDDM|TCC|MCDM)\b|Windows|not recognized as|^(PS )?[A-Z]:\\", re.MULTILINE)
 NO_DRIVER = re.compile(r"NVIDIA-SMI has failed|couldn't communicate|Failed to initialize NVML|not found|not recognized")
 # As the table, `-L`, `-q` and `--query-gpu=name,…` name a card
 NAMED = re.compile(
@@ -57,8 +57,19 @@ def read(text: str, backends: dict[str, Any]) -> tuple[list[dict[str, Any]], lis
     return from_nvidia(text, backends)
 
 
+def depth(text: str) -> int:
+    """Return how deep the brackets of a text are nested."""
+    level = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        level += 1 if bracket in "[{" else -1
+        deepest = max(deepest, level)
+    return deepest
+
+
 def from_doctor(text: str) -> tuple[list[dict[str, Any]], list[str]]:
     try:
+        if depth(text) > 20:  # a browser's stack would end, and Python with it
+            raise ValueError
         found = json.loads(text)
         each = found if isinstance(found, list) else [found]
         return [checked(one["machine"]) for one in each], []

@@ -64,12 +64,14 @@ export class Form {
       node.refusal = make("p", { className: "refusal", id: `${question.name}-refusal`, role: "alert" });
       node.back = make("button", { className: "link", type: "button", hidden: true });
       node.back.addEventListener("click", () => {
-        this.onAnswer(question.name, undefined);
+        node.fill(node.instead);
         node.element.querySelector("input")?.focus();
+        this.onAnswer(question.name, undefined);
       });
       node.element.append(node.refusal, node.back);
       this.#nodes.set(question.name, node);
     }
+    node.instead = question.value;
     say(node.refusal, refusal);
     say(node.back, refusal && `Use ${[].concat(question.value).join(", ") || "no value"} instead`);
     node.element.classList.toggle("refused", Boolean(refusal));

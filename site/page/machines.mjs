@@ -25,9 +25,9 @@ export class Machines {
   }
 
   /** Show what each machine computes on and why, and what was chosen for all of them. */
-  show({ answers, reasons }) {
+  show({ answers, reasons, hints }) {
     const rows = byId("machines").querySelectorAll(".reason");
-    reasons.forEach((reason, index) => say(rows[index], reason));
+    reasons.forEach((reason, index) => say(rows[index], [reason, hints[index]].filter(Boolean).join("; ")));
     const backends = [answers.backend, ...(answers.other_backends ?? [])].join(" and ");
     say(byId("advice"), reasons.length ? `The answers below are set to ${backends} and torch ${answers.torch}.` : "");
   }
@@ -66,9 +66,11 @@ export class Machines {
 
   async #paste(event) {
     event.preventDefault();
+    say(byId("paste-problem"), "");
     const unread = ({ message }) => ({ machines: [], problems: [message] });
     const { machines, problems } = await this.read(byId("text").value).catch(unread);
-    say(byId("paste-problem"), problems.join(" "));
+    const nothing = machines.length ? "" : "This names no machine: paste all that nvidia-smi prints.";
+    say(byId("paste-problem"), problems.join(" ") || nothing);
     if (machines.length) {
       byId("text").value = "";
       this.#append(machines, true);

@@ -139,6 +139,7 @@ async function paste(text) {
 
 /** Let the doctor answer for the machines. */
 async function advise(chosen) {
+  byId("result").setAttribute("aria-busy", "true");
   starting(byId("advice"));
   const advice = chosen.length ? await ask({ type: "advise", machines: chosen }) : { answers: {}, reasons: [] };
   if (chosen !== machines.all) return; // others have been chosen meanwhile
