@@ -1,6 +1,7 @@
 // Answers in the fragment of an address: #platforms=linux-x86_64,macos-arm64&backend=cu126. The server never sees it.
 
 const LONGEST = 60; // of a value that is quoted in a message
+const TOO_LONG = 1000; // for any answer
 
 /** Write answers as a fragment. */
 export function write(answers) {
@@ -11,27 +12,25 @@ export function write(answers) {
 /**
  * Read answers from a fragment.
  *
- * @returns The answers to questions that there are, and the names of others.
+ * @returns The answers to questions that there are, and what is wrong with others: a line each.
  */
 export function read(fragment, form) {
   const types = new Map(form.map((question) => [question.name, question.type]));
   const answers = {};
-  const unknown = [];
+  const problems = [];
   for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
-    if (types.get(name) === "checkbox") answers[name] = text ? text.split(",") : [];
-    else if (types.has(name)) answers[name] = text;
-    else unknown.push(name);
+    if (!types.has(name)) problems.push(`The link answers “${short(name)}”, which is not a question.`);
+    else if (text.length > TOO_LONG) problems.push(`The link's ${name} is too long.`);
+    else answers[name] = types.get(name) === "checkbox" ? text.split(",").filter(Boolean) : text;
   }
-  return { answers, unknown };
+  return { answers, problems };
 }
 
-/** Say which answers of a link do not count, and what counts instead: one line each. */
-export function differences(answers, unknown, { form, refused }) {
-  const replaced = form.filter(({ name }) => name in refused);
-  return [
-    ...unknown.map((name) => `The link answers “${short(name)}”, which is not a question.`),
-    ...replaced.map(({ name, value }) => `The link's ${name}, “${short(answers[name])}”, is not possible: it is ${short(value)} now.`),
-  ];
+/** Say which answers of a link are refused, and what counts instead: a line each. */
+export function replaced(answers, { form, refused }) {
+  return form
+    .filter(({ name }) => name in refused)
+    .map(({ name, value }) => `The link's ${name}, “${short(answers[name])}”, is not possible: it is ${short(value)} now.`);
 }
 
 function short(value) {

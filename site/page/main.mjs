@@ -4,7 +4,7 @@ import { ask, begin, keepOffline } from "./client.mjs";
 import { changes } from "./diff.mjs";
 import { byId, say } from "./dom.mjs";
 import { Form } from "./form.mjs";
-import { differences, read, write } from "./link.mjs";
+import { read, replaced, write } from "./link.mjs";
 import { Machines } from "./machines.mjs";
 import { acts, copies, save, Take } from "./take.mjs";
 import { Tree } from "./tree.mjs";
@@ -91,11 +91,11 @@ function answer(name, value) {
 async function render() {
   const fragment = write(given);
   history.replaceState(null, "", fragment ? `#${fragment}` : location.pathname);
+  if (fragment) starting(byId("status"));
   waiting = true;
   if (busy) return;
   busy = true;
   byId("result").setAttribute("aria-busy", "true");
-  if (fragment) starting(byId("status"));
   try {
     while (waiting) {
       waiting = false;
@@ -116,7 +116,7 @@ function starting(element) {
 
 /** Follow the answers of the address, and say which of them do not count, and what counts instead. */
 async function follow() {
-  const { answers, unknown } = read(location.hash, first.form);
+  const { answers, problems } = read(location.hash, first.form);
   const isLink = Object.keys(answers).length > 0;
   let next = first;
   given = {};
@@ -126,7 +126,7 @@ async function follow() {
   }
   const possible = Object.fromEntries(Object.entries(answers).filter(([name]) => !(name in next.refused)));
   given = { ...possible, ...given };
-  say(byId("from-link"), differences(answers, unknown, next).join("\n"));
+  say(byId("from-link"), [...problems, ...replaced(answers, next)].join("\n"));
   await render();
   if (!isLink) return;
   before = undefined; // what a link changes is no news
