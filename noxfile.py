@@ -414,12 +414,12 @@ def site(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def page(session: nox.Session) -> None:
-    """Build the site, and test what renders in the page against what Copier writes here. Arguments go to pytest."""
+    """Build the site, and test it in Node and in a browser. Arguments go to pytest."""
     install(session, "page")
     with elsewhere() as folder, in_memory(session):
         session.run("python", str(ROOT / "site" / "build.py"), str(folder))
-        options = ["-rs", WORKERS, "--dist=worksteal", str(ROOT / "tests" / "test_engine.py")]
-        session.run("pytest", *options, *session.posargs, env={"SITE": str(folder)})
+        for options in (WORKERS, "--dist=worksteal", "tests/test_engine.py"), ("tests/test_page.py",):  # in one browser
+            session.run("pytest", "-rs", *options, *session.posargs, env={"SITE": str(folder)})
 
 
 @nox.session(python=PYTHON, default=False)
