@@ -323,8 +323,8 @@ def views(session: nox.Session, torch: str, backend: str) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def pictures(session: nox.Session) -> None:
-    """Draw the pictures of README and docs anew: the questions, and what the default project shows of itself."""
-    install(session, "tests")
+    """Draw the pictures of README and docs anew: the questions, what the default project shows, and the page."""
+    install(session, "page")
     with installed(session, DEFAULT[0], str(DEFAULT[1])) as project:
         session.run("uv", "add", "--dev", "matplotlib", env=OWN, external=True)
         session.chdir(ROOT)

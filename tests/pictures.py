@@ -1,4 +1,4 @@
-"""The pictures of README and docs: what programs really show on a terminal, drawn as SVG.
+"""The pictures of README and docs: what programs show on a terminal, drawn as SVG, the curves of a run, and the page.
 
 `nox -s pictures` renders and installs the project that PROJECT names.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyte
 
+from tests.browser import take_pictures
 from tests.installed import PROJECT
 from tests.project import template, without_uv
 from tests.table import ROOT
@@ -108,15 +109,28 @@ def write(name: str, terminal: Terminal, command: str) -> None:
     (FOLDER / f"{name}.svg").write_text(drawn(terminal.screen, command, PROJECT.parent), encoding="utf-8")
 
 
+def page() -> None:
+    """Keep some of the pictures of the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        take_pictures(Path(folder))
+        for name in ("page-desktop-light", "page-desktop-dark"):
+            keep(Path(folder) / f"{name}.png")
+
+
+def keep(picture: Path) -> None:
+    """Keep a picture with 48 colors, by the Pillow that matplotlib brings into the project."""
+    code = "from PIL import Image; import sys; Image.open(sys.argv[1]).convert('RGB').quantize(48).save(sys.argv[2])"
+    subprocess.run([PROJECT / ".venv/bin/python", "-c", code, picture, FOLDER / picture.name], check=True)
+
+
 def main() -> None:
-    """Draw all of them, and keep the curves that the training leaves, with 32 colors."""
+    """Draw all of them."""
     FOLDER.mkdir(exist_ok=True)
     questionnaire()
     program("training", PROJECT.name, "train", rows=30)
+    keep(PROJECT / "runs/default/curves.png")
     program("doctor", "tools/doctor.py", rows=40)
-    code = "from PIL import Image; import sys; Image.open(sys.argv[1]).quantize(32).save(sys.argv[2], optimize=True)"
-    curves = [PROJECT / "runs/default/curves.png", FOLDER / "curves.png"]
-    subprocess.run([PROJECT / ".venv/bin/python", "-c", code, *curves], check=True)
+    page()
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ def links(path: Path) -> Iterator[str]:
         for child in token.children or []:
             if target := child.attrs.get("href") or child.attrs.get("src"):
                 yield str(target)
+        if token.type == "html_block":
+            yield from re.findall(r'src(?:set)?="([^"]+)"', token.content)
 
 
 def anchors(path: Path) -> set[str]:
