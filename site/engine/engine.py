@@ -43,6 +43,7 @@ import adopt
 FOLDER = "myproj"  # as in the README; it is the name of the project, if none is given
 # What a command says even of a default, which differs by system and follows from the other answers
 NAMED = ("platforms", "backend", "torch", "python")
+TEXTS = {"project_name", "package_name", "description", "user_name", "user_email", "torch_index"}
 LARGE = ("builds", "reserved")  # computed values, not for a page
 DATE = (2026, 1, 1, 0, 0, 0)  # of all files in a zip
 PLAIN = r"[\w./:=+-]+"  # what no shell reads in another way
@@ -61,8 +62,9 @@ class All(list[Any]):
 class Form:
     """Answers the questions with what is given, otherwise with the default, and keeps them with what is refused."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
+    def __init__(self, choices: dict[str, Any]) -> None:
+        self.choices = choices  # that earlier forms have worked out
+        self.given: dict[str, Any] = {}
         self.questions: list[dict[str, Any]] = []
         self.refused: dict[str, str] = {}
 
@@ -104,7 +106,9 @@ class Form:
     def default(self, question: Question) -> Any:
         """Return the default of a question, which Copier asks for several times, even one that is refused."""
         if "default_value" not in vars(question):
-            self.fill_in_choices(question)
+            if question.choices:
+                self.fill_in_choices(question)
+            question.context["_copier_conf"]["data"] = self.given
             try:
                 vars(question)["default_value"] = get_default(question)
             except ValueError as error:
@@ -122,10 +126,13 @@ class Form:
         seen = {**self.given, name: All(given if isinstance(given, list) else [])}
         if name == "backend":
             seen.pop("torch", None)
-        conf["data"] = seen
-        if question.choices:
-            _ = question._formatted_choices
-        conf["data"] = self.given
+        # They follow from what else is chosen, not from texts
+        before = [(one["name"], one["value"]) for one in self.questions]
+        key = repr((name, [pair for pair in (*before, *seen.items()) if pair[0] not in TEXTS]))
+        if key not in self.choices:
+            conf["data"] = seen
+            self.choices[key] = question._formatted_choices
+        vars(question)["_formatted_choices"] = self.choices[key]
 
     def refuse(self, name: str, error: Exception) -> None:
         self.refused[name] = one_line(str(error).partition(": ")[2] or str(error))
@@ -168,6 +175,7 @@ class Engine:
             version=None,
             git_index_modes={PurePosixPath(path): int(mode, 8) for path, mode in modes.items()},
         )
+        self.choices: dict[str, Any] = {}
         self.env = self.visitor(Form({}), Path(FOLDER)).jinja_env
         compiled = folder / "compiled"  # as the build of the site has left it
         self.codes: dict[bytes, Any] = marshal.loads(compiled.read_bytes()) if compiled.exists() else {}
@@ -195,7 +203,7 @@ class Engine:
 
     def form(self, given: dict[str, Any]) -> Form:
         """Return a form with what is given, without what no question takes: includes/given.jinja says why."""
-        form, check = Form({}), self.env.get_template("includes/given.jinja")
+        form, check = Form(self.choices), self.env.get_template("includes/given.jinja")
         for name, value in given.items():
             try:
                 check.render(_copier_conf={"data": {name: value}})
@@ -288,7 +296,7 @@ class Engine:
 
     def first(self) -> dict[str, Any]:
         """Return what the page shows before Python is there: the default project, and what can be chosen by name."""
-        table = self.visitor(Form({}), Path(FOLDER)).template.questions_data["builds"]["default"][0]
+        table = self.template.questions_data["builds"]["default"][0]
         reply = self.render({})
         for file in reply["files"].values():
             file.pop("base64", None)  # not for the eye
