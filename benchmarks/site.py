@@ -1,13 +1,16 @@
 """The page in Chromium: what a visit loads, and how long it takes to the first files, to Python, and after an answer.
 
-A first visit finds an empty cache, a second one what the first has left; both are served from this machine.
+A first visit finds an empty profile, a second one, in a new process, what the first has left. Both are served from this
+machine, and need its Chromium.
 """
 
 from __future__ import annotations
 
 import gzip
+import shutil
 import statistics
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +20,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page, Request
+from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.browser import chromium, site
+from tests.browser import OPTIONS, site
 
 ROUNDS = 5
 # One answer after the other, as a visitor gives them
@@ -99,20 +102,23 @@ def row(what: str, times: list[float]) -> None:
 
 def main() -> None:
     first, second, answers = [], [], []
-    with site() as folder, served(folder) as url, chromium() as browser:
+    with site() as folder, served(folder) as url, sync_playwright() as playwright:
         for _ in range(ROUNDS):
-            context = browser.new_context()
-            requests: list[Request] = []
-            context.on("request", partial(list.append, requests))
-            page, *times = visit(context, url)
-            first.append(times)
-            loaded = {folder / (request.url.removeprefix(url) or "index.html") for request in requests}
-            page.wait_for_timeout(2000)
-            page.close()
-            page, *times = visit(context, url)
-            second.append(times)
-            answers += changes(page)
-            context.close()
+            with tempfile.TemporaryDirectory() as profile:
+                start = partial(playwright.chromium.launch_persistent_context, profile, args=OPTIONS)
+                context = start(executable_path=shutil.which("chromium"))
+                requests: list[Request] = []
+                context.on("request", partial(list.append, requests))
+                page, *times = visit(context, url)
+                first.append(times)
+                loaded = {folder / (request.url.removeprefix(url) or "index.html") for request in requests}
+                page.wait_for_timeout(2000)  # meanwhile, Chromium keeps what it has compiled
+                context.close()
+                context = start(executable_path=shutil.which("chromium"))
+                page, *times = visit(context, url)
+                second.append(times)
+                answers += changes(page)
+                context.close()
     size = sum(len(gzip.compress(path.read_bytes(), 9)) for path in loaded if path.is_file())
     print(f"loaded up to the first project: {size / 1e6:.2f} MB, as gzip -9, in {len(loaded)} files")
     for name, visits in {"first": first, "second": second}.items():
