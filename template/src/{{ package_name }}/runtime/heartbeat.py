@@ -39,21 +39,25 @@ class Watch:
 
     def __init__(self) -> None:
         self.periods = 0
-        self._changed: dict[str, tuple[int, int]] = {}
+        self._changed: dict[str, tuple[object, int]] = {}
 
     def problem(self, lives: Mapping[int, Life]) -> str:
         """Return what is wrong with these processes, or nothing. Call it once in a period."""
         self.periods += 1
         there = {rank: life for rank, life in lives.items() if life.signs != LEFT}
         silent = {r for r in there if self.stood(f"{r} signs", there[r].signs, SILENCE_LIMIT)}
-        stuck = {r for r in there if self.stood(f"{r} turns", there[r].turns, WAIT_LIMIT)}
         if silent:
             return f"no sign of life from {named(silent, lives)} for {SILENCE_LIMIT:.0f} s"
         turns = [life.turns for life in there.values()]
-        late = {rank for rank in stuck if there[rank].turns == min(turns) < max(turns)}
+        late = set()
+        for rank, life in there.items():
+            behind = life.turns < max(turns)  # from now on, the others may be waiting for it
+            stuck = self.stood(f"{rank} turns", (life.turns, behind), WAIT_LIMIT)
+            if stuck and behind and life.turns == min(turns):
+                late.add(rank)
         return f"the others waited {WAIT_LIMIT:.0f} s for {named(late, lives)}" if late else ""
 
-    def stood(self, name: str, count: int, limit: float) -> bool:
+    def stood(self, name: str, count: object, limit: float) -> bool:
         """Return whether a count, by this name, has stood still for longer than a limit."""
         if self._changed.get(name, (None, 0))[0] != count:
             self._changed[name] = count, self.periods
