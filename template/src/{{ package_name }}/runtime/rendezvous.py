@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from . import ReportedError, Stopped, UserError, first_line
 from .device import choose_device
 from .dist import Process, Stop, stop_signals
 from .heartbeat import Heartbeat
-from .launch import launched, ranks
+from .launch import launched, name_of_start, ranks
 
 JOIN_LIMIT = 600.0  # seconds to wait for a process that has not joined
 # For what no heartbeat finds: that all of them wait in one and the same collective operation
@@ -44,10 +45,11 @@ def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
                 process.print_device()
             yield process
             return
-        store = _meet(rank, world_size, stop)
+        device, reason, failure = _choose(device_name, local_rank)
+        store = _meet(rank, world_size, stop, failure)
         heartbeat: Heartbeat | None = None
         try:
-            device, reason = choose_device(device_name, local_rank)
+            _agree(store, failure)
             process = Process(device, reason, stop, rank, world_size)
             heartbeat = Heartbeat(_connect(), rank, world_size, process.turns)
             _init_process_group(process, store)
@@ -68,11 +70,31 @@ def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
                 dist.destroy_process_group()
 
 
-def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
+def _choose(name: str, local_rank: int) -> tuple[torch.device, str, UserError | None]:
+    """Return the device of this process and the reason, or why it can have none."""
+    try:
+        return (*choose_device(name, local_rank), None)
+    except UserError as error:
+        return torch.device("cpu"), "", error
+
+
+def _agree(store: dist.Store, failure: UserError | None) -> None:
+    """Raise in all processes if one of them can have no device."""
+    if failure:
+        time.sleep(0.5)  # until the others know, for this process may have the store
+        raise failure
+    if store.add("failed", 0):
+        raise ReportedError("another process can have no device")
+
+
+def _meet(rank: int, world_size: int, stop: Stop, failure: UserError | None) -> dist.Store:
     """Return what all processes write to and read from, once all are there.
 
+    Args:
+        failure: Why this process cannot continue: it tells the others.
+
     Raises:
-        UserError: They are not there in time.
+        UserError: They are not there in time, or are too many.
         Stopped: A signal came before.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -86,15 +108,19 @@ def _meet(rank: int, world_size: int, stop: Stop) -> dist.Store:
                 if not serves:
                     socket.create_connection((host, port), timeout=5).close()
                 store = _connect(serves)
+                store.add("failed", 1 if failure else 0)
                 store.add("joined", 1)
             joined = store.add("joined", 0)
+            if joined > world_size:
+                raise UserError(f"{joined} processes, not {world_size}, are at {missing}")
             if joined == world_size:
                 return store
             missing = f"{world_size - joined} of {world_size} processes at {missing}"
         except OSError as error:
             missing += f" ({error.strerror})"
         except RuntimeError as error:
-            raise UserError(f"cannot listen at {missing}: {first_line(error)}") from error
+            problem = "lost contact with" if store else "cannot listen at"
+            raise UserError(f"{problem} {missing}: {first_line(error)}") from error
         if stop.number:
             raise Stopped(stop.number)
         now = time.monotonic()
@@ -110,7 +136,7 @@ def _connect(serves: bool = False) -> dist.Store:
     """Return a client of what the processes of this start share, and serve it, if this one does."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(host, port, None, serves, wait_for_workers=False)
-    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    return dist.PrefixStore(name_of_start(), store)
 
 
 def _init_process_group(process: Process, store: dist.Store) -> None:
