@@ -579,6 +579,60 @@ FAULTS = [
         "pass",
         f"{SHARD}::test_rows_are_read_from_the_parts_that_have_them",
     ),
+    Fault(
+        "runtime/shard.py",
+        "        if value is not self:",
+        "        if False:",
+        f"{SHARD}::test_a_sharded_network_has_the_weights_that_it_would_have_had",
+    ),
+    Fault(
+        "runtime/shard.py",
+        "any(map(getweakrefcount",
+        "False and any(map(getweakrefcount",
+        f"{SHARD}::test_a_sharded_network_has_the_weights_that_it_would_have_had",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "            delete_parts(path, kept=load",
+        "            path.exists() or delete_parts(path, kept=load",
+        f"{SHARD}::test_parts_are_deleted_with_their_checkpoint",
+    ),
+    Fault(
+        "runtime/evaluation.py",
+        "process.in_all(opened, process.main_only(checkpoint.load_best, path))",
+        "process.main_only(checkpoint.load_best, path)",
+        f"{SHARD}::test_a_checkpoint_that_is_opened_may_be_replaced",
+    ),
+    Fault(
+        "runtime/weights.py",
+        'if part["part"] != ',
+        'if False and part["part"] != ',
+        f"{SHARD}::test_a_part_of_another_checkpoint_is_refused",
+    ),
+    Fault(
+        "runtime/checkpoint.py",
+        "path.resolve().parent",
+        "path.parent",
+        f"{SHARD}::test_a_checkpoint_with_parts_may_be_linked",
+    ),
+    Fault(
+        "runtime/heartbeat.py",
+        "(life.turns, behind)",
+        "life.turns",
+        f"{HEARTBEAT}::test_nobody_is_late_who_was_as_busy_as_the_others",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        'store.add("failed", 1 if failure else 0)',
+        'store.add("failed", 0)',
+        f"{RENDEZVOUS}::test_two_processes_end_alike_and_say_why_once[lacks a device-2-unknown device 'tpu']",
+    ),
+    Fault(
+        "runtime/rendezvous.py",
+        "dist.PrefixStore(name_of_start(), store)",
+        "store",
+        f"{RENDEZVOUS}::test_a_process_of_another_run_does_not_join",
+    ),
     # What is restored
     Fault(
         "runtime/state.py",

@@ -115,8 +115,9 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
         if not mapped:
             _check(path)
         state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
-        found: dict[str, Any] = state if isinstance(state, dict) else {}
-        found["parts"] = [str(path.parent / part) for part in found.get("parts", [])]
+        found: dict[str, Any] = state if isinstance(state, dict) and "format" in state else {}
+        home = path.resolve().parent  # the path may be a link
+        found["parts"] = [str(home / part) for part in found.get("parts", [])]
         with ThreadPoolExecutor() as pool:
             list(pool.map(_check, found["parts"]))
     except FileNotFoundError as error:
@@ -134,6 +135,8 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of this program")
     if (found["format"], found["order"]) != (FORMAT, ORDER):
         raise UserError(f"{path} was written by another version of this program: use that one")
+    if "part" in found and not mapped:
+        raise UserError(f"{path} is a part: use the .pt file next to its folder")
     return found
 
 
@@ -147,10 +150,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     """
     for leftover in folder.glob("*.pt.tmp"):
         leftover.unlink()
-    for parts in folder.glob("*.parts"):
-        path = folder / f"{parts.name.split('.')[0]}.pt"
-        if not path.exists():
-            delete_parts(path)
+    for path in {folder / f"{parts.name.split('.')[0]}.pt" for parts in folder.glob("*.parts")}:
+        with suppress(UserError):  # of one that cannot be read, the parts may be all that is left
+            delete_parts(path, kept=load(path, mapped=True)["parts"] if path.exists() else ())
     paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
     for path in paths:
         try:

@@ -20,7 +20,7 @@ from .order import Samples, eval_parts, length_of, mix
 from .rendezvous import join_processes
 from .settings import restored
 from .shard import sharded
-from .weights import export_weights, load_saved
+from .weights import export_weights, load_saved, opened
 
 ALONE = Process(torch.device("cpu"), "", Stop())
 
@@ -62,7 +62,7 @@ class Task(NamedTuple):
 
     def load_trained(self, path: Path, process: Process = ALONE) -> tuple[Any, Any, int]:
         """Return the network of a checkpoint, its settings and its step."""
-        saved = process.main_only(checkpoint.load_best, path)
+        saved = load_best(path, process)
         settings = restored(self.settings, saved["settings"])
         model = self.build(settings, process)
         load_saved(model, saved)
@@ -75,7 +75,7 @@ class Task(NamedTuple):
             config: A dataclass, `checkpoint` and `device` among its fields.
         """
         with join_processes(config.device) as process:
-            saved = process.main_only(checkpoint.load_best, config.checkpoint)
+            saved = load_best(config.checkpoint, process)
             settings = restored(self.settings, saved["settings"])
             data, model = self.load(settings, process)
             model.to(process.device)
@@ -92,6 +92,14 @@ class Task(NamedTuple):
         path = Path(config.to or folder / "model.safetensors").expanduser()
         export_weights(model, path, step)
         print(f"the weights of step {step} are in {path}")
+
+
+def load_best(path: Path, process: Process) -> Mapping[str, Any]:
+    """Read a checkpoint, or the best of a run, in all processes.
+
+    Its parts are opened at once: a run that still trains may replace them.
+    """
+    return process.in_all(opened, process.main_only(checkpoint.load_best, path))
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Evaluation:
 
         return average(measure, self.model, loaded, process, dtype, rounds)
 
-    def test(self, saved: dict[str, Any]) -> dict[str, float]:
+    def test(self, saved: Mapping[str, Any]) -> dict[str, float]:
         """Return and print what the weights of a checkpoint reach on the test set."""
         load_saved(self.model, saved)
         figures = self.on(self.data.test)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import getweakrefcount
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,10 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
         raise UserError(f"{needed}: this is {torch.__version__}")
     fsdp: Any = importlib.import_module("torch.distributed.fsdp")
     model = without_memory(build, process)
+    blocks = getattr(model, "blocks", ())
+    listed = isinstance(blocks, (list, tuple, nn.ModuleList, nn.Sequential))
+    if not (listed and all(isinstance(block, nn.Module) for block in blocks)):
+        raise UserError("--shard needs a ModuleList as the attribute `blocks` of the network")
     if any(map(is_lazy, model.parameters())):
         return model  # which is refused
     half = dtype != torch.float32
@@ -50,7 +55,7 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
     try:
         with torch.random.fork_rng(devices=[]):
             mesh = init_device_mesh(process.device.type, (process.world_size,))
-            for block in (*getattr(model, "blocks", ()), model):
+            for block in (*blocks, model):
                 if half and block is model:
                     formats["output_dtype"] = torch.float32
                 _give_memory(block)
@@ -72,7 +77,10 @@ def without_memory(build: Callable[[], nn.Module], process: Process) -> nn.Modul
     mode: Any = Deferred  # which torch has no types for
     try:
         with mode():
-            return build()
+            model = build()
+        if any(map(getweakrefcount, (*model.parameters(), *model.buffers()))):
+            raise NotImplementedError("a layer refers to its weights, as an RNN does")
+        return model
     except FAILURES as error:
         why = first_line(error)
         process.print(f"each process builds the whole network before it is sharded ({why})")
@@ -105,6 +113,16 @@ class Later(Tensor):
         made = tensor._make_wrapper_subclass(cls, twin.shape, dtype=twin.dtype, **place)
         made.twin, made.whole, made.writes = twin, whole, writes
         return made
+
+    @property
+    def data(self) -> Tensor:
+        """The tensor itself, without a gradient."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if value is not self:  # as Module.to assigns what has the format already
+            raise NotImplementedError("a weight that has no memory yet gets another's")
 
     def write(self, func: Any, *args: Any, **kwargs: Any) -> Later:
         """Note what writes to it, and draw the random numbers that this draws."""
@@ -187,8 +205,10 @@ def write_part(path: Path, state: dict[str, Any], start: str, process: Process) 
     if not rows:
         return state
     folder = f"{path.stem}.{start}-{state['step']}.parts"
-    checkpoint.save(path.parent / folder / f"{process.rank}.pt", {"rows": rows})
-    return {**left, "parts": [f"{folder}/{rank}.pt" for rank in range(process.world_size)]}
+    parts = [f"{folder}/{rank}.pt" for rank in range(process.world_size)]
+    mine = parts[process.rank]
+    checkpoint.save(path.parent / mine, {"part": mine, "rows": rows})
+    return {**left, "parts": parts}
 
 
 def complete(path: Path, state: dict[str, Any]) -> None:

@@ -42,14 +42,20 @@ def opened(saved: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         UserError: A part cannot be read.
     """
-    parts = [checkpoint.load(Path(part), mapped=True)["rows"] for part in saved.get("parts", [])]
+    parts = [_rows(Path(part)) for part in saved.get("parts", [])]
 
     def find(name: str, value: Any) -> Any:
         has_rows = isinstance(value, Tensor) and value.is_meta
         return Rows([part[name] for part in parts]) if has_rows else value
 
-    found: Mapping[str, Any] = map_nested(find, saved) if parts else saved
-    return found
+    return {**map_nested(find, dict(saved)), "parts": []} if parts else saved
+
+
+def _rows(path: Path) -> Any:
+    part = checkpoint.load(path, mapped=True)
+    if part["part"] != f"{path.parent.name}/{path.name}":
+        raise UserError(f"{path} is {part['part']} of another checkpoint: restore the right file")
+    return part["rows"]
 
 
 def fitted(value: Any, like: Any) -> Any:
