@@ -19,7 +19,7 @@ from .train import TASK
 
 
 def generate(config: GenerateConfig) -> None:
-    """Print a prompt, and how the model of a checkpoint continues it."""
+    """Print a prompt and its continuation by the model of a checkpoint."""
     with join_processes(config.device, quiet=True) as process:
         model, settings, _ = TASK.load_trained(config.checkpoint, process)
         dtype = choose_precision(settings.precision, process.device)
@@ -37,7 +37,7 @@ def generate(config: GenerateConfig) -> None:
 def continuation(
     model: Net, prompt: list[int], dtype: torch.dtype, config: GenerateConfig
 ) -> Iterator[int]:
-    """Yield the tokens that follow on these, without end.
+    """Yield the tokens that follow these, without end.
 
     The model sees as many as its context holds. When that is full, it reads the newer half again,
     as the beginning of a sample: that costs two computations a token, and not one for each token
@@ -60,10 +60,10 @@ def continuation(
 
 
 def draw(logits: Tensor, random: torch.Generator, config: GenerateConfig) -> int:
-    """Return a token that is drawn by its logits, on the CPU: the same on every device."""
+    """Return a token sampled from its logits, on the CPU: the same on every device."""
     if not config.temperature:
         return int(logits.argmax())
-    logits = logits.cpu().double()  # MPS has no such numbers
+    logits = logits.cpu().double()  # MPS has no float64
     if config.top_k:
         least = logits.topk(min(config.top_k, len(logits))).values[-1]
         logits = logits.masked_fill(logits < least, -math.inf)

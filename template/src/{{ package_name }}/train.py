@@ -26,7 +26,7 @@ from .runtime.state import Checkpoints, TrainingState
 from .runtime.steps import Interval, check_finite, scale_gradients, step_batches
 from .runtime.weights import start_from
 
-# What training, evaluation and export have in common
+# Used by training, evaluation and export
 TASK = Task(TrainConfig, load_data, task.build_model, task.measure)
 
 
@@ -34,7 +34,7 @@ def train(config: TrainConfig) -> dict[str, float]:
     """Train the network, and return what its best checkpoint reaches on the test set.
 
     Raises:
-        UserError: A setting cannot be, or the loss is not finite any more.
+        UserError: A setting is not possible, or the loss is no longer finite.
         Stopped: A signal ended the run early, after a checkpoint.
     """
     with join_processes(config.device) as process, checkpoint.exclusive(config.out, process):
@@ -80,18 +80,18 @@ class Run:
         state = TrainingState(self.model, self.optimizer, self.scaler)
         self.checkpoints = Checkpoints(config, state, process)
         self.evaluation = Evaluation(TASK, self.data, self.model, config, process)
-        # Of a sample in the mean of a batch; the processes take the mean of their gradients
+        # Of a sample in the mean of a batch; the processes average their gradients
         self.weight = torch.tensor(process.world_size / config.batch_size, device=process.device)
 
     def train(self, step: int, report: Report) -> None:
-        """Take the steps that are left."""
+        """Take the remaining steps."""
         config, process = self.config, self.process
         train_set, parts = self.data.train, config.accumulate
         indices = train_parts(train_set, process, step, config.seed, config.batch_size, parts)
         samples = batches(train_set, indices, self.data, process, config.workers)
         with self.checkpoints.saved_on_stop(report):
             if self.is_due(step, config.eval_every) and self.checkpoints.evaluated < step:
-                report.log(step, self.validate(step))  # a signal kept the run from it
+                report.log(step, self.validate(step))  # a signal had prevented it
             interval = Interval(self.zero)
             while step < config.steps:
                 interval.add(*self.step(step, samples))
@@ -101,11 +101,11 @@ class Run:
                 log = self.is_due(step, config.log_every)
                 evaluate = self.is_due(step, config.eval_every)
                 save = self.is_due(step, config.save_every)
-                # Among processes the question costs a message: it is not asked at every step
+                # With several processes, asking costs a message: not at every step
                 signal = process.signal() if process.world_size == 1 or log or save else 0
 
                 if log or evaluate or save or signal:
-                    metrics = self.means(interval, step)  # only here does it wait for the device
+                    metrics = self.means(interval, step)  # this is the only wait for the device
                     with self.checkpoints.saved_on_error(step), report.logging(step, metrics):
                         if evaluate:
                             metrics.update(self.validate(step))
@@ -116,7 +116,7 @@ class Run:
                     raise Stopped(signal)
 
     def is_due(self, step: int, every: int) -> bool:
-        """Return whether a step, or the last one, is one of every so many."""
+        """Return whether a step is a multiple of a number of steps, or the last one."""
         return step > 0 and (step % every == 0 or step == self.config.steps)
 
     def step(self, step: int, samples: Iterator[Any]) -> tuple[Tensor, Any, Tensor]:
@@ -138,10 +138,10 @@ class Run:
             losses, count = losses + loss.detach(), count + counted
         count = process.sum(count)
         self.scaler.unscale_(self.optimizer)
-        # The count is 0 if there is nothing to learn from
+        # The count is 0 if the batch has nothing to learn from
         factor = config.batch_size / (count + (count == 0))
         norm = scale_gradients(self.optimizer, factor, config.clip)
-        # The scaler leaves a step out whose norm is not finite
+        # The scaler skips a step whose norm is not finite
         norm = norm.nan_to_num(posinf=0) if self.scaler.is_enabled() else norm
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * learning_rate(step + 1, config)

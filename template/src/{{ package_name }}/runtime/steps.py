@@ -39,7 +39,7 @@ class Interval:
 
 
 def check_finite(figures: dict[str, float], scaler: GradScaler, step: int, folder: Path) -> None:
-    """Refuse to continue where nothing can be learned any more.
+    """Refuse to continue when the run has diverged.
 
     Raises:
         UserError: A figure is not finite, or the gradients are not at any scale of half precision.
