@@ -23,9 +23,9 @@ def section(version: str) -> str:
 
 
 def problems(version: str) -> Iterator[str]:
-    """Yield what stands in the way of a release, and what mends it."""
+    """Yield what prevents a release, and how to fix it."""
     if not is_version(version) or str(Version(version)) != version or Version(version).local:
-        yield f"{version!r} is no version as PEP 440 writes it: take 1.2.0 or 1.2.0rc1"
+        yield f"{version!r} is not a version in the form of PEP 440: use 1.2.0 or 1.2.0rc1"
         return
     if git(ROOT, "status", "--porcelain"):
         yield "there are changes that are not committed: commit them, or git stash --include-untracked"

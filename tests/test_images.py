@@ -293,7 +293,7 @@ def test_an_image_is_for_a_backend_and_a_platform_of_the_project(
     two = projects("two", torch=RELEASE, python=PYTHON, torch_index=index, other_backends=["cpu"])
     assert "127.0.0.1:9" in refusal(docker, two, "--build-arg", "UV_DEFAULT_INDEX=http://127.0.0.1:9/simple")
     message = refusal(docker, two, "--build-arg", "BACKEND=cu126")
-    assert "there is no backend cu126: take --build-arg BACKEND=cu130 or BACKEND=cpu" in message
+    assert "there is no backend cu126: use --build-arg BACKEND=cu130 or BACKEND=cpu" in message
     other = {"x86_64": ("linux-aarch64", "linux/arm64"), "aarch64": ("linux-x86_64", "linux/amd64")}
     platform, architecture = other[os.uname().machine]
     elsewhere = projects("elsewhere", platforms=[platform])

@@ -170,9 +170,9 @@ def add_answers(clone: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
-    "no version": ("one", lambda clone: None, True, "'one' is no version"),
-    "a version that PEP 440 writes otherwise": ("v1.1", lambda clone: None, True, "'v1.1' is no version"),
-    "a local version": ("1.1+here", lambda clone: None, True, "is no version"),
+    "no version": ("one", lambda clone: None, True, "'one' is not a version"),
+    "a version that PEP 440 writes otherwise": ("v1.1", lambda clone: None, True, "'v1.1' is not a version"),
+    "a local version": ("1.1+here", lambda clone: None, True, "is not a version"),
     "a dirty tree": ("1.1.0", lambda clone: append(clone / "copier.yml", "# new"), False, "not committed"),
     "a file that is not tracked": ("1.1.0", lambda clone: (clone / "new").touch(), False, "not committed"),
     "the same version": ("1.0.0", lambda clone: None, True, "1.0.0 is not newer than 1.0.0"),
