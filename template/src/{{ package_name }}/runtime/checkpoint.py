@@ -95,7 +95,7 @@ def _check(file: Path | str) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             corrupt = archive.testzip()
-    except (RuntimeError, zlib.error) as error:  # in the directory: encrypted or compressed
+    except (RuntimeError, zlib.error) as error:  # in the directory: encrypted, or compressed
         raise zipfile.BadZipFile(str(error)) from error
     if corrupt:
         raise zipfile.BadZipFile(f"{corrupt} in {Path(file).name} has changed")
@@ -143,7 +143,7 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint of a run that is not damaged, or return None if it has none.
 
-    The best is the last resort: it may be older, but then nothing else is left.
+    The best is the last resort: it may be older, but then it is all that is left.
 
     Raises:
         UserError: One cannot be read, or all are damaged.
