@@ -116,8 +116,8 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
             _check(path)
         state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
         found: dict[str, Any] = state if isinstance(state, dict) and "format" in state else {}
-        home = path.resolve().parent  # the path may be a link
-        found["parts"] = [str(home / part) for part in found.get("parts", [])]
+        # Not of a link to it
+        found["parts"] = [str(path.resolve().parent / part) for part in found.get("parts", [])]
         with ThreadPoolExecutor() as pool:
             list(pool.map(_check, found["parts"]))
     except FileNotFoundError as error:

@@ -44,9 +44,8 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
         raise UserError(f"{needed}: this is {torch.__version__}")
     fsdp: Any = importlib.import_module("torch.distributed.fsdp")
     model = without_memory(build, process)
-    blocks = getattr(model, "blocks", ())
-    listed = isinstance(blocks, (list, tuple, nn.ModuleList, nn.Sequential))
-    if not (listed and all(isinstance(block, nn.Module) for block in blocks)):
+    blocks, lists = getattr(model, "blocks", ()), (list, tuple, nn.ModuleList, nn.Sequential)
+    if not (isinstance(blocks, lists) and all(isinstance(block, nn.Module) for block in blocks)):
         raise UserError("--shard needs a ModuleList as the attribute `blocks` of the network")
     if any(map(is_lazy, model.parameters())):
         return model  # which is refused
