@@ -20,16 +20,23 @@ from tests.waiting import wait_for
 
 STEPS = 150
 LAST = f"step-{STEPS:010d}.pt"
-# Data that take their time, as on a slow disk
+# Data that take their time, as on a slow disk, and freeze one of two processes
 SLOW = """
 
 import os
+import signal
 import time
+
+from .runtime import heartbeat
+
+heartbeat.SILENCE_LIMIT = float(os.environ.get("SILENCE_LIMIT", heartbeat.SILENCE_LIMIT))
 
 
 class Slow(TensorDataset):
     def __getitem__(self, index):
         time.sleep(float(os.environ.get("SECONDS_A_BATCH", "0")))
+        if os.environ.get("FROZEN_RANK") == os.environ.get("RANK", "none"):
+            os.kill(os.getpid(), signal.SIGSTOP)
         return super().__getitem__(index)
 
 
@@ -110,9 +117,19 @@ def jobs(slurm: Slurm) -> dict[str, Job]:
     jobs["preempted"] = train(slurm, "preempted", *here, "--partition", "spare", "--gpus-per-node", "2")
     jobs["cancelled"] = train(slurm, "cancelled", *here)
     array = train(slurm, "seed-%a", "--array", "3-4", "--exclude", "node[3-5]", others=("--seed", "%a")).number
+    jobs["hasty"] = train(slurm, "hasty", "--nodelist", "node4", "--time", "1", "--signal", "USR1@60")
+    jobs["frozen"] = freeze(slurm)
     jobs |= {f"trial {number}": Job(slurm, f"{array}_{number}") for number in (3, 4)}
     disturb(slurm, jobs)
     return jobs
+
+
+def freeze(slurm: Slurm) -> Job:
+    """Submit a job with a process that freezes, and less patience."""
+    script = PROJECT / "slurm" / "frozen.sbatch"
+    script.write_text((PROJECT / "slurm" / "train.sbatch").read_text().replace("--wait=600", "--wait=10"))
+    command = ("--ntasks-per-node", "2", "--nodelist", "node5", str(script), "--device=cpu", "--out=runs/frozen")
+    return submit(slurm, *command, SILENCE_LIMIT="5", FROZEN_RANK="1")
 
 
 def disturb(slurm: Slurm, jobs: dict[str, Job]) -> None:
@@ -174,6 +191,20 @@ def test_a_job_whose_node_dies_goes_on_on_another(jobs: dict[str, Job]) -> None:
     assert_same_weights("orphaned")
 
 
+def test_a_process_that_freezes_is_named_and_does_not_hold_the_nodes(jobs: dict[str, Job]) -> None:
+    job = jobs["frozen"]
+    assert job.ended() == "FAILED"
+    assert "error: no sign of life from rank 1 on node5 for 5 s\n" in job.log
+    assert job.restarts == 0
+
+
+def test_a_job_whose_time_is_always_up_is_not_queued_for_ever(jobs: dict[str, Job]) -> None:
+    job = jobs["hasty"]
+    assert job.ended() == "FAILED"
+    assert job.log.endswith("error: its time was nearly up at once, five times: give the job a longer --time\n")
+    assert job.restarts == 4
+
+
 def test_a_job_that_is_cancelled_does_not_go_on(jobs: dict[str, Job]) -> None:
     job = jobs["cancelled"]
     assert job.ended() == "CANCELLED"
@@ -199,7 +230,7 @@ def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
     """Jobs that end soon, which run while the others do."""
     gpus = ("--ntasks-per-node", "2", "--gpus-per-node", "2", "--nodelist", "node3")
     two = partial(submit, slurm, "--nodes", "2", "--exclude", "node[3-5]", **AS_ROOT)
-    elsewhere = "-x MASTER_ADDR=node1 -x MASTER_PORT=29501"  # the other mpirun may be on this node, at 29500
+    elsewhere = "-x MASTER_ADDR=node1 -x MASTER_PORT=29501"
     return {
         "wrong": two("slurm/train.sbatch", "--device", "cuda"),
         "gpus": submit(slurm, *gpus, "slurm/train.sbatch", *SHORT.split()[2:-1], "runs/gpus"),
