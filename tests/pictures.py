@@ -11,6 +11,7 @@ import tempfile
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import pyte
 
@@ -32,14 +33,26 @@ COLORS = {
     "blue": "#79c0ff",
     "magenta": "#d2a8ff",
     "cyan": "#76e3ea",
+    "white": INK,
     "default": INK,
 }
+BOLD = ' font-weight="bold"'
+
+
+class Run(NamedTuple):
+    """Characters of a row that look alike."""
+
+    column: int
+    text: str
+    color: str
+    bold: bool
+    inverted: bool
 
 
 def drawn(screen: pyte.Screen, command: str, home: Path) -> str:
     """Return what is on a screen as SVG, below a bar with the command. A path in `home` begins with ~."""
-    rows = [row(screen, number) for number in range(screen.lines)]
-    while rows and not any(text.strip() for _, text, _ in rows[-1]):
+    rows = [runs(screen, number) for number in range(screen.lines)]
+    while rows and not rows[-1]:
         rows.pop()
     width, height = round(screen.columns * WIDTH) + 32, len(rows) * HEIGHT + BAR + 24
     lines = [
@@ -50,39 +63,36 @@ def drawn(screen: pyte.Screen, command: str, home: Path) -> str:
         f'<path d="M0 {BAR}H{width}" stroke="#2d3748"/>',
         f'<text x="16" y="23" fill="#8b98a9">$ {escape(command)}</text>',
     ]
-    for number, runs in enumerate(rows):
-        y = BAR + 10 + (number + 1) * HEIGHT - 5
-        lines += [text_element(run, y) for run in shortened(runs, str(home))]
+    for number, row in enumerate(rows, start=1):
+        y = BAR + 5 + number * HEIGHT
+        lines += [element(run._replace(text=run.text.replace(str(home), "~")), y) for run in row]
     return "\n".join([*lines, "</svg>\n"])
 
 
-Run = tuple[int, str, tuple[str, bool, bool]]
+def runs(screen: pyte.Screen, number: int) -> list[Run]:
+    """Return the runs of a row, without those of spaces."""
+    found, column = [], 0
+    cells = [screen.buffer[number][column] for column in range(screen.columns)]
+    for look, alike in groupby(cells, lambda cell: (cell.fg, cell.bold, cell.reverse)):
+        characters = [cell.data for cell in alike]
+        text = "".join(characters)
+        indent = len(text) - len(text.lstrip())
+        if text.strip():
+            found.append(Run(column + indent, text.strip(), *look))
+        column += len(characters)
+    return found
 
 
-def row(screen: pyte.Screen, number: int) -> list[Run]:
-    """Return the pieces of a row that look alike: their column, text, and color, boldness and inversion."""
-    characters = [(column, screen.buffer[number][column]) for column in range(screen.columns)]
-    pieces = groupby(characters, lambda one: (one[1].fg, one[1].bold, one[1].reverse))
-    return [(cells[0][0], "".join(c.data for _, c in cells), look) for look, cells in ((k, list(g)) for k, g in pieces)]
-
-
-def shortened(runs: list[Run], home: str) -> list[Run]:
-    return [(column, text.replace(home, "~").rstrip(), look) for column, text, look in runs if text.strip()]
-
-
-def text_element(run: Run, y: int) -> str:
-    """Return a piece as an element that is as wide as its columns, whatever font there is."""
-    column, text, (color, bold, inverted) = run
-    indent = len(text) - len(text.lstrip())
-    wide = sum(2 if ord(character) > 0x1F000 else 1 for character in text[indent:])
-    x, length = 16 + (column + indent) * WIDTH, wide * WIDTH
-    fill = COLORS.get(color, f"#{color}" if len(color) == 6 else INK)
-    style = ' font-weight="bold"' if bold else ""
-    element = f'<text x="{x:.1f}" y="{y}" textLength="{length:.1f}" fill="{fill}"{style}>{escape(text.lstrip())}</text>'
-    if not inverted:
-        return element
-    box = f'<rect x="{x:.1f}" y="{y - 14}" width="{length:.1f}" height="{HEIGHT}" fill="{fill}"/>'
-    return box + element.replace(f'fill="{fill}"', f'fill="{PAPER}"', 1)
+def element(run: Run, y: int) -> str:
+    """Return a run as text that is as wide as its columns in any font."""
+    columns = sum(2 if ord(character) > 0x1F000 else 1 for character in run.text)
+    x, width = 16 + run.column * WIDTH, columns * WIDTH
+    color = COLORS.get(run.color, f"#{run.color}")
+    box = (
+        f'<rect x="{x:.1f}" y="{y - 14}" width="{width:.1f}" height="{HEIGHT}" fill="{color}"/>' if run.inverted else ""
+    )
+    style = f'fill="{PAPER if run.inverted else color}"{BOLD if run.bold else ""}'
+    return f'{box}<text x="{x:.1f}" y="{y}" textLength="{width:.1f}" {style}>{escape(run.text)}</text>'
 
 
 def questionnaire() -> None:
