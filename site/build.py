@@ -119,7 +119,10 @@ def make_engine(folder: Path) -> None:
         pack_template(template, folder)
     for name in ("modules.zip", "core.tar"):
         compress(folder / name)
-    (folder / "first.json").write_text(run("node", SITE / "engine" / "ask.mjs", folder, '{"type": "first"}'))
+    first = run("node", SITE / "engine" / "ask.mjs", folder, '{"type": "first"}')
+    if error := json.loads(first).get("error"):
+        sys.exit(f"the engine does not render the defaults: {error}")
+    (folder / "first.json").write_text(first, encoding="utf-8")
 
 
 def pack_template(template: Path, folder: Path) -> None:

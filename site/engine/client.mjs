@@ -1,4 +1,4 @@
-// What the page asks the engine by:
+// Asks the engine, for the page:
 //
 //   const { form, files } = await ask({ type: "render", answers: { torch: "2.14" } });
 
@@ -35,7 +35,7 @@ function settle(id, { error, ...reply }) {
   else resolve(reply);
 }
 
-/** Ask the engine, and return its reply. The last request counts: `waiting.size` tells how many are open. */
+/** Ask the engine, which starts if it has not, and return its reply. It answers one request after the other. */
 export function ask(request) {
   begin();
   return new Promise((resolve, reject) => {
