@@ -117,7 +117,7 @@ def jobs(slurm: Slurm) -> dict[str, Job]:
     jobs["preempted"] = train(slurm, "preempted", *here, "--partition", "spare", "--gpus-per-node", "2")
     jobs["cancelled"] = train(slurm, "cancelled", *here)
     array = train(slurm, "seed-%a", "--array", "3-4", "--exclude", "node[3-5]", others=("--seed", "%a")).number
-    jobs["hasty"] = train(slurm, "hasty", "--nodelist", "node4", "--time", "1", "--signal", "USR1@60")
+    jobs["hasty"] = train(slurm, "hasty", "--exclude", "node[3-5]", "--time", "1", "--signal", "USR1@60")
     jobs["frozen"] = freeze(slurm)
     jobs |= {f"trial {number}": Job(slurm, f"{array}_{number}") for number in (3, 4)}
     disturb(slurm, jobs)
@@ -128,7 +128,7 @@ def freeze(slurm: Slurm) -> Job:
     """Submit a job with a process that freezes, and less patience."""
     script = PROJECT / "slurm" / "frozen.sbatch"
     script.write_text((PROJECT / "slurm" / "train.sbatch").read_text().replace("--wait=600", "--wait=10"))
-    command = ("--ntasks-per-node", "2", "--nodelist", "node5", str(script), "--device=cpu", "--out=runs/frozen")
+    command = ("--ntasks-per-node", "2", "--nodelist", "node2", str(script), "--device=cpu", "--out=runs/frozen")
     return submit(slurm, *command, SILENCE_LIMIT="5", FROZEN_RANK="1")
 
 
@@ -194,7 +194,7 @@ def test_a_job_whose_node_dies_goes_on_on_another(jobs: dict[str, Job]) -> None:
 def test_a_process_that_freezes_is_named_and_does_not_hold_the_nodes(jobs: dict[str, Job]) -> None:
     job = jobs["frozen"]
     assert job.ended() == "FAILED"
-    assert "error: no sign of life from rank 1 on node5 for 5 s\n" in job.log
+    assert "error: no sign of life from rank 1 on node2 for 5 s\n" in job.log
     assert job.restarts == 0
 
 
