@@ -501,6 +501,15 @@ def test_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Enter")
 
 
+def test_on_a_phone_a_button_leads_to_the_project(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="See the project").click()
+    expect(page.locator("#result")).to_be_focused()
+    expect(page.get_by_role("button", name="Download zip")).to_be_in_viewport()
+    expect(page.locator("#code .line").first).to_be_in_viewport()
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def go_to(page: Page, selector: str) -> None:
     """Press Tab until an element has the focus, which can be seen."""
     for _ in range(120):

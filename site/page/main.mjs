@@ -163,7 +163,10 @@ acts("zip", "Downloaded", async () => {
   save(zip, `${reply.form[0].value}.zip`);
 });
 for (const button of document.querySelectorAll("[data-jump]")) {
-  button.addEventListener("click", () => byId("result").focus());
+  button.addEventListener("click", () => {
+    byId("result").scrollIntoView();
+    byId("result").focus({ preventScroll: true });
+  });
 }
 window.addEventListener("hashchange", follow);
 
