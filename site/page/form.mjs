@@ -1,11 +1,12 @@
 import { arrange, make, prose, say } from "./dom.mjs";
 
-// The first question of each section; what is asked in a terminal only by name comes last
+const BY_NAME = "torch_index"; // asked in a terminal only with --ask
+// The first question of each section
 const SECTIONS = {
   project_name: "Project",
   platforms: "Machines and PyTorch",
   skeleton: "Skeleton and extras",
-  torch_index: "Mirror",
+  [BY_NAME]: "Mirror",
 };
 const AT_ONCE = 5; // of more choices than a few, so many that are available are shown at first, and what is chosen
 const SHORT = 26; // letters of choices that fit beside one another
@@ -31,7 +32,7 @@ export class Form {
     const focused = document.activeElement?.id;
     const questions = new Map();
     let title;
-    for (const question of form) {
+    for (const question of form.filter(({ name, asked }) => asked || name === BY_NAME || name in refused)) {
       title = SECTIONS[question.name] ?? title;
       questions.set(title, [...(questions.get(title) ?? []), this.#node(question, refused[question.name])]);
     }

@@ -117,10 +117,9 @@ function starting(element) {
 /** Follow the answers of the address, and say which of them do not count, and what counts instead. */
 async function follow() {
   const { answers, problems } = read(location.hash, first.form);
-  const isLink = Object.keys(answers).length > 0;
   let next = first;
   given = {};
-  if (isLink) {
+  if (Object.keys(answers).length) {
     starting(byId("status"));
     next = await ask({ type: "render", answers }).catch(() => first); // render says what is wrong
   }
@@ -128,7 +127,6 @@ async function follow() {
   given = { ...possible, ...given };
   say(byId("from-link"), [...problems, ...replaced(answers, next)].join("\n"));
   await render();
-  if (!isLink) return;
   before = undefined; // what a link changes is no news
   showFiles();
 }
@@ -178,7 +176,7 @@ showFiles();
 document.body.classList.add("ready");
 if (typeof WebAssembly === "object") {
   begin();
-  await follow();
+  await (location.hash ? follow() : render());
   keepOffline();
 } else {
   trouble("Without WebAssembly, which this browser lacks, the page shows the default project alone.");
