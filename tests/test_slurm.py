@@ -110,15 +110,13 @@ def jobs(slurm: Slurm) -> dict[str, Job]:
     uninstall = ["uv", "pip", "uninstall", "--quiet", "--python", ".venv", "filelock"]
     subprocess.run(uninstall, cwd=PROJECT, check=True)
     here, there = ("--nodes", "2", "--exclude", "node[3-5]"), ("--nodes", "2", "--exclude", "node[1-2]")
-    limit = ("--time", "1", "--signal", "USR1@15", "--account", "research", "--partition", "usual")
+    limit = ("--time", "2", "--signal", "USR1@60", "--account", "research", "--partition", "usual")
     jobs = {"calm": train(slurm, "calm", *here).begun()}
     jobs["orphaned"] = train(slurm, "orphaned", *there, others=("--save-every", "5"))
     jobs["limited"] = train(slurm, "limited", *here, *limit)
     jobs["preempted"] = train(slurm, "preempted", *here, "--partition", "spare", "--gpus-per-node", "2")
     jobs["cancelled"] = train(slurm, "cancelled", *here)
     array = train(slurm, "seed-%a", "--array", "3-4", "--exclude", "node[3-5]", others=("--seed", "%a")).number
-    jobs["hasty"] = train(slurm, "hasty", "--exclude", "node[3-5]", "--time", "1", "--signal", "USR1@60")
-    jobs["frozen"] = freeze(slurm)
     jobs |= {f"trial {number}": Job(slurm, f"{array}_{number}") for number in (3, 4)}
     disturb(slurm, jobs)
     return jobs
@@ -191,20 +189,6 @@ def test_a_job_whose_node_dies_goes_on_on_another(jobs: dict[str, Job]) -> None:
     assert_same_weights("orphaned")
 
 
-def test_a_process_that_freezes_is_named_and_does_not_hold_the_nodes(jobs: dict[str, Job]) -> None:
-    job = jobs["frozen"]
-    assert job.ended() == "FAILED"
-    assert "error: no sign of life from rank 1 on node2 for 5 s\n" in job.log
-    assert job.restarts == 0
-
-
-def test_a_job_whose_time_is_always_up_is_not_queued_for_ever(jobs: dict[str, Job]) -> None:
-    job = jobs["hasty"]
-    assert job.ended() == "FAILED"
-    assert job.log.endswith("error: its time was nearly up at once, five times: give the job a longer --time\n")
-    assert job.restarts == 4
-
-
 def test_a_job_that_is_cancelled_does_not_go_on(jobs: dict[str, Job]) -> None:
     job = jobs["cancelled"]
     assert job.ended() == "CANCELLED"
@@ -232,6 +216,8 @@ def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
     two = partial(submit, slurm, "--nodes", "2", "--exclude", "node[3-5]", **AS_ROOT)
     elsewhere = "-x MASTER_ADDR=node1 -x MASTER_PORT=29501"
     return {
+        "frozen": freeze(slurm),
+        "hasty": train(slurm, "hasty", "--exclude", "node[3-5]", "--time", "1", "--signal", "USR1@60"),
         "wrong": two("slurm/train.sbatch", "--device", "cuda"),
         "gpus": submit(slurm, *gpus, "slurm/train.sbatch", *SHORT.split()[2:-1], "runs/gpus"),
         "bound": submit(slurm, *gpus, "--wrap", f'uv run srun -n 2 --gpus-per-task 1 python -c "{RANK}"'),
@@ -241,6 +227,20 @@ def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
         "mpirun nowhere": two("--wrap", f"uv run mpirun {SHORT}/nowhere"),
         "alone": submit(slurm, "--ntasks", "2", "--wrap", f"uv run {SHORT}/alone"),
     }
+
+
+def test_a_process_that_freezes_is_named_and_does_not_hold_the_nodes(short: dict[str, Job]) -> None:
+    job = short["frozen"]
+    assert job.ended() == "FAILED"
+    assert "error: no sign of life from rank 1 on node2 for 5 s\n" in job.log
+    assert job.restarts == 0
+
+
+def test_a_job_whose_time_is_always_up_is_not_queued_for_ever(short: dict[str, Job]) -> None:
+    job = short["hasty"]
+    assert job.ended() == "FAILED"
+    assert job.log.endswith("error: its time was nearly up at once, five times: give the job a longer --time\n")
+    assert job.restarts == 4
 
 
 def test_a_job_that_fails_says_why_and_is_not_queued_again(short: dict[str, Job]) -> None:
