@@ -35,13 +35,13 @@ const tree = new Tree(byId("tree"), choose);
 
 // -- What is shown ---------------------------------------------------------------------------------
 
-function show(next) {
+function show(next, answers) {
   form.show(next.form, next.refused);
   byId("stale").hidden = Boolean(next.files);
   if (!next.files) return;
   before = reply.files;
   reply = next;
-  rendered = { ...given };
+  rendered = answers;
   take.show(reply);
   showFiles();
 }
@@ -74,6 +74,7 @@ function trouble(text) {
 }
 
 function failed({ message }) {
+  byId("result").setAttribute("aria-busy", "false");
   trouble(`Python does not work in this page: ${message}.`);
 }
 
@@ -99,7 +100,8 @@ async function render() {
   try {
     while (waiting) {
       waiting = false;
-      show(await ask({ type: "render", answers: given }));
+      const answers = { ...given }; // the visitor may change them meanwhile
+      show(await ask({ type: "render", answers }), answers);
     }
     started = true;
     say(byId("trouble"), "");

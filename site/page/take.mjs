@@ -43,7 +43,7 @@ export function acts(id, done, act) {
     try {
       await act();
       say(button, done);
-    } catch (problem) {
+    } catch {
       say(button, "Not possible here");
     }
     timer = setTimeout(() => say(button, name), SHOWN);
