@@ -22,27 +22,25 @@ def launched() -> dict[str, str]:
         found = {name: given[prefix + name] for name in ("RANK", "LOCAL_RANK")}
         found["WORLD_SIZE"] = given[f"{prefix}SIZE"]
         one_host = given[f"{prefix}LOCAL_SIZE"] == given[f"{prefix}SIZE"]
-        found.update(MASTER_ADDR="localhost" if one_host else "", MASTER_PORT=_port())
+        first = "localhost" if one_host else ""
+        start = given.get("PMIX_NAMESPACE") or given.get("OMPI_MCA_ess_base_jobid", "")
     elif given.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         found = {"RANK": given["SLURM_PROCID"], "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"]}
         found["LOCAL_RANK"] = "0" if _has_gpu_of_its_own() else given["SLURM_LOCALID"]
         # Of node[07-10,12],other: node07
         first = re.sub(r"\[(\w+)[^]]*\]", r"\1", given["SLURM_STEP_NODELIST"]).split(",")[0]
-        found.update(MASTER_ADDR=first, MASTER_PORT=_port())
+        start = f"{given['SLURM_JOB_ID']}.{given.get('SLURM_STEP_ID', '')}"
     else:
         return {}
+    port = 20000 + crc32(start.encode()) % 10000
+    found.update(MASTER_ADDR=first, MASTER_PORT=str(port), START_OF_RUN=start)
     return {name: given.get(name, value) for name, value in found.items()}
 
 
 def name_of_start() -> str:
     """Return what the processes of this start of a run have in common, and no others."""
-    given = os.environ
-    names = ["SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"]
-    if "OMPI_COMM_WORLD_SIZE" in given:
-        names = ["PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"]  # of OpenMPI 5, and 4
-    if "TORCHELASTIC_RUN_ID" in given:  # first: srun or mpirun may have started torchrun
-        names = ["TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"]
-    return " ".join(given.get(name, "") for name in names)
+    names = ("START_OF_RUN", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+    return " ".join(os.environ.get(name, "") for name in names)
 
 
 def ranks() -> tuple[int, int, int | None]:
@@ -66,10 +64,6 @@ def ranks() -> tuple[int, int, int | None]:
     if rank >= world_size:
         raise UserError(f"RANK is {rank}, but WORLD_SIZE is {world_size}: ranks begin at 0")
     return rank, world_size, int(given["LOCAL_RANK"])
-
-
-def _port() -> str:
-    return str(20000 + crc32(name_of_start().encode()) % 10000)
 
 
 def _has_gpu_of_its_own() -> bool:
