@@ -81,7 +81,7 @@ def in_a_batch_job(project: Project) -> str:
     program.chmod(0o755)
     stand_ins = project.path / "bin"
     stand_ins.mkdir()
-    (stand_ins / "srun").write_text('#!/bin/sh\nshift; exec "$@"\n')
+    (stand_ins / "srun").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
     (stand_ins / "srun").chmod(0o755)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "first", "SLURM_CPUS_PER_TASK": "1"}
     env = {**without_uv(), **slurm, "UV_PYTHON": sys.executable, "PATH": f"{stand_ins}{os.pathsep}{os.environ['PATH']}"}

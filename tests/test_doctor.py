@@ -1393,7 +1393,7 @@ def test_the_doctor_is_short(tmp_path: Path) -> None:
     text = (project_of() / "tools" / "doctor.py").read_text(encoding="utf-8")
     code = tmp_path / "code.py"
     code.write_text(text[: text.index("# fmt: off")] + text[text.index("# fmt: on") :], encoding="utf-8")
-    assert code_lines(code) <= 625
+    assert code_lines(code) <= 640
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
