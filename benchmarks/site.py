@@ -119,7 +119,7 @@ def main() -> None:
                 second.append(times)
                 answers += changes(page)
                 context.close()
-    size = sum(len(gzip.compress(path.read_bytes(), 9)) for path in loaded if path.is_file())
+        size = sum(len(gzip.compress(path.read_bytes(), 9)) for path in loaded if path.is_file())
     print(f"loaded up to the first project: {size / 1e6:.2f} MB, as gzip -9, in {len(loaded)} files")
     for name, visits in {"first": first, "second": second}.items():
         row(f"{name} visit, until files are shown", [shown for shown, _ in visits])
