@@ -432,7 +432,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measure what docs/costs.md quotes of rendering and locking, each beside its alternative."""
+    """Measure what docs/costs.md quotes of rendering and locking, each compared with its alternative."""
     install(session, "tests")
     for benchmark in ("lock.py", "render.py", "questions.py"):
         session.run("python", str(ROOT / "benchmarks" / benchmark), *session.posargs)

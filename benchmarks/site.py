@@ -11,11 +11,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +20,7 @@ from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.browser import OPTIONS, site
+from tests.browser import OPTIONS, Quiet, served, site
 
 ROUNDS = 5
 # One answer after the other, as a visitor gives them
@@ -57,7 +53,7 @@ ENGINE = """async (requests) => {
 }"""
 
 
-class Pages(SimpleHTTPRequestHandler):
+class Pages(Quiet):
     """Serves as GitHub Pages does: what is loaded may be kept for ten minutes."""
 
     protocol_version = "HTTP/1.1"
@@ -65,16 +61,6 @@ class Pages(SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "max-age=600")
         super().end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Pages, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 def visit(context: BrowserContext, url: str) -> tuple[Page, float, float]:
@@ -102,7 +88,7 @@ def row(what: str, times: list[float]) -> None:
 
 def main() -> None:
     first, second, answers = [], [], []
-    with site() as folder, served(folder) as url, sync_playwright() as playwright:
+    with site() as folder, served(folder, Pages) as url, sync_playwright() as playwright:
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as profile:
                 start = partial(playwright.chromium.launch_persistent_context, profile, args=OPTIONS)

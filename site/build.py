@@ -247,9 +247,7 @@ def build(folder: Path) -> None:
             if path.suffix == ".html":
                 site.write_page(path)
         site.write_service_worker()
-    documentation = SITE / "documentation.py"  # writes the documentation into a folder
-    if documentation.exists():
-        run(sys.executable, documentation, folder / "docs")
+    run(sys.executable, SITE / "documentation.py", folder / "docs")
 
 
 if __name__ == "__main__":

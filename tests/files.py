@@ -29,6 +29,20 @@ def files(project: Project) -> dict[Path, str]:
     }
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what the files in a folder hold, except Git's."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+def without_origin(answers_file: bytes) -> bytes:
+    """Return the answers alone, without the template's place and version."""
+    return b"\n".join(line for line in answers_file.splitlines() if not line.startswith((b"_commit", b"_src_path")))
+
+
 @cache
 def decompressed(content: bytes) -> str:
     """Return the text of a compressed file, which many projects have alike."""

@@ -23,6 +23,7 @@ from copier.errors import UserMessageError
 from hypothesis import strategies as st
 
 from tests.choosing import answering
+from tests.files import contents, without_origin
 from tests.history import append, commit, git, released
 from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, ROOT, TABLE
@@ -84,11 +85,7 @@ def shown(reply: dict[str, Any]) -> Files | str:
 
 def written(folder: Path) -> Files:
     """Return the files in a folder with their modes."""
-    return {
-        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mode & 0o777)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return {name: (content, (folder / name).stat().st_mode & 0o777) for name, content in contents(folder).items()}
 
 
 def copied(folder: Path, answers: dict[str, Any]) -> Files | str:
@@ -100,18 +97,17 @@ def copied(folder: Path, answers: dict[str, Any]) -> Files | str:
         return " ".join((text.removesuffix("'") if text != str(error) else text.partition(": ")[2]).split())
 
 
-def without_origin(found: Files | str) -> Files | str:
-    """Return files without what names the template's place and version."""
+def comparable(found: Files | str) -> Files | str:
+    """Return files without what names the template's place and version, or the refusal as it is."""
     if isinstance(found, str):
         return found
     content, mode = found[".copier-answers.yml"]
-    lines = [line for line in content.splitlines() if not line.startswith((b"_commit", b"_src_path"))]
-    return {**found, ".copier-answers.yml": (b"\n".join(lines), mode)}
+    return {**found, ".copier-answers.yml": (without_origin(content), mode)}
 
 
 def refused(engine: Engine, answers: dict[str, Any], copy: Files | str) -> bool:
     """Compare what the engine gives with what Copier writes, and tell whether the answers were refused."""
-    assert without_origin(shown(engine.render(**answers))) == without_origin(copy), answers
+    assert comparable(shown(engine.render(**answers))) == comparable(copy), answers
     return isinstance(copy, str)
 
 

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests import browser as browsers
 from tests.browser import WIDTHS, served, settled, site
 from tests.choosing import ask
+from tests.files import contents, without_origin
 from tests.project import Project
 from tests.table import BACKENDS, PLATFORMS, ROOT, TABLE, on_pypi
 from tests.test_questions import ASKED, questions
@@ -462,17 +463,9 @@ def test_the_zip_is_what_copier_writes(seed: int, page: Page, tmp_path: Path) ->
     expect(page.locator("#from-link")).to_be_hidden()
     with downloaded(page) as archive:
         found = {name.removeprefix("demo/"): archive.read(name) for name in archive.namelist()}
-    project = Project.render(tmp_path / "demo", **given)
-    written = {
-        path.relative_to(project.path).as_posix(): path.read_bytes()
-        for path in project.path.rglob("*")
-        if path.is_file()
-    }
-    for files in (found, written):  # where the template is from
-        lines = files[".copier-answers.yml"].decode().splitlines()
-        files[".copier-answers.yml"] = "\n".join(
-            line for line in lines if not line.startswith(("_commit", "_src_path"))
-        ).encode()
+    written = contents(Project.render(tmp_path / "demo", **given).path)
+    for files in (found, written):
+        files[".copier-answers.yml"] = without_origin(files[".copier-answers.yml"])
     assert found == written
 
 

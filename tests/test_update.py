@@ -14,6 +14,7 @@ import copier
 import pytest
 import yaml
 
+from tests.files import contents, without_origin
 from tests.history import append, commit, copied, git, released, released_twice, replace, update
 from tests.project import Project
 from tests.table import PLATFORMS, RELEASES, ROOT, backends
@@ -32,14 +33,8 @@ def files(folder: Path) -> tuple[Files, Files]:
 
     Of the answers file this is the answers alone: where they come from is told apart.
     """
-    every = {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".git" not in path.relative_to(folder).parts
-    }
-    every[".copier-answers.yml"] = b"\n".join(
-        line for line in every[".copier-answers.yml"].splitlines() if not line.startswith((b"_commit", b"_src_path"))
-    )
+    every = contents(folder)
+    every[".copier-answers.yml"] = without_origin(every[".copier-answers.yml"])
     own = {name: content for name, content in every.items() if re.match("(src|tests)/", name) and not KEPT.search(name)}
     return {name: content for name, content in every.items() if name not in own}, own
 
