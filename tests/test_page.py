@@ -406,6 +406,30 @@ def test_a_link_holds_the_answers(page: Page) -> None:
     assert not page.locator("#code ins").count(), "what a link brings is no news"
 
 
+@pytest.mark.parametrize("pause", [0, 30, 120])
+def test_of_two_links_the_last_one_counts(pause: int, page: Page) -> None:
+    page.evaluate("location.hash = 'tracker=wandb&license=none'")
+    page.wait_for_timeout(pause)
+    page.evaluate("location.hash = 'tracker=mlflow&ci=gitlab'")
+    expect(page.locator("#question-ci").get_by_label("GitLab CI/CD")).to_be_checked()
+    page.wait_for_timeout(500)
+    settled(page)
+    assert [answers(page)[name] for name in ("tracker", "license", "ci")] == ["mlflow", "MIT", "gitlab"]
+    assert set(parse_qsl(page.url.partition("#")[2])) == {("tracker", "mlflow"), ("ci", "gitlab")}
+
+
+def test_a_link_also_counts_in_the_field_where_one_types(page: Page) -> None:
+    write(page, "project_name", "mine")
+    expect(page.locator("#q-project_name")).to_be_focused()
+    follow(page, project_name="theirs")
+    expect(page.locator("#q-project_name")).to_have_value("theirs")
+    page.locator("#q-project_name").press("End")
+    page.keyboard.type("x")
+    page.wait_for_timeout(400)
+    settled(page)
+    expect(page.locator("#command")).to_contain_text("theirsx")
+
+
 @pytest.mark.parametrize(
     ("fragment", "said"),
     [

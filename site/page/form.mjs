@@ -27,14 +27,14 @@ export class Form {
     root.addEventListener("submit", (event) => event.preventDefault());
   }
 
-  /** Show the questions with their answers, and why Copier refuses some of them. */
-  show(form, refused) {
+  /** Show the questions with their answers, and why Copier refuses some of them. A link's count even where one types. */
+  show(form, refused, isLink = false) {
     const focused = document.activeElement?.id;
     const questions = new Map();
     let title;
     for (const question of form.filter(({ name, asked }) => asked || name === BY_NAME || name in refused)) {
       title = SECTIONS[question.name] ?? title;
-      questions.set(title, [...(questions.get(title) ?? []), this.#node(question, refused[question.name])]);
+      questions.set(title, [...(questions.get(title) ?? []), this.#node(question, refused[question.name], isLink)]);
     }
     for (const [name, nodes] of questions) arrange(this.#section(name), nodes);
     arrange(this.root, [...questions.keys()].map((name) => this.#section(name).parentElement));
@@ -56,7 +56,7 @@ export class Form {
   }
 
   /** Return the element of a question; a new one if its words or choices have changed. */
-  #node(question, refusal = "") {
+  #node(question, refusal = "", isLink) {
     const shape = JSON.stringify([question.type, question.message, question.choices]);
     let node = this.#nodes.get(question.name);
     if (node?.shape !== shape) {
@@ -76,7 +76,7 @@ export class Form {
     say(node.refusal, refusal);
     say(node.back, refusal && `Use ${[].concat(question.value).join(", ") || "no value"} instead`);
     node.element.classList.toggle("refused", Boolean(refusal));
-    if (!refusal) node.fill(question.value);
+    if (!refusal) node.fill(question.value, isLink);
     return node.element;
   }
 }
@@ -91,8 +91,9 @@ function text({ name, message }, answer) {
   });
   const label = make("label", { htmlFor: input.id, className: "asked" }, ...words(message, name));
   const element = make("div", { className: "question text", id: `question-${name}` }, label, input);
-  const fill = (value) => {
-    if (document.activeElement !== input) input.value = value;
+  const fill = (value, isLink) => {
+    if (isLink) clearTimeout(timer);
+    if (isLink || document.activeElement !== input) input.value = value;
   };
   return { element, fill };
 }

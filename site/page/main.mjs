@@ -25,6 +25,8 @@ let rendered = {}; // what was given for it
 let before; // the files of the one before, to mark what has changed
 let path = "pyproject.toml";
 let started = false; // Python has replied once
+let followed = 0; // links: only the last one counts
+let linked = false; // what is rendered next is of a link
 let waiting = false;
 let busy = false;
 
@@ -35,11 +37,11 @@ const tree = new Tree(byId("tree"), choose);
 
 // -- What is shown ---------------------------------------------------------------------------------
 
-function show(next, answers) {
-  form.show(next.form, next.refused);
+function show(next, answers, isLink) {
+  form.show(next.form, next.refused, isLink);
   byId("stale").hidden = Boolean(next.files);
   if (!next.files) return;
-  before = reply.files;
+  before = isLink ? undefined : reply.files; // what a link changes is no news
   reply = next;
   rendered = answers;
   take.show(reply);
@@ -100,8 +102,9 @@ async function render() {
   try {
     while (waiting) {
       waiting = false;
-      const answers = { ...given }; // the visitor may change them meanwhile
-      show(await ask({ type: "render", answers }), answers);
+      const [answers, isLink] = [{ ...given }, linked]; // the visitor may change them meanwhile
+      linked = false;
+      show(await ask({ type: "render", answers }), answers, isLink);
     }
     started = true;
     say(byId("trouble"), "");
@@ -118,19 +121,20 @@ function starting(element) {
 
 /** Follow the answers of the address, and say which of them do not count, and what counts instead. */
 async function follow() {
+  const link = ++followed;
   const { answers, problems } = read(location.hash, first.form);
   let next = first;
   given = {};
   if (Object.keys(answers).length) {
     starting(byId("status"));
     next = await ask({ type: "render", answers }).catch(() => first); // render says what is wrong
+    if (link !== followed) return;
   }
   const possible = Object.fromEntries(Object.entries(answers).filter(([name]) => !(name in next.refused)));
   given = { ...possible, ...given };
   say(byId("from-link"), [...problems, ...replaced(answers, next)].join("\n"));
+  linked = true;
   await render();
-  before = undefined; // what a link changes is no news
-  showFiles();
 }
 
 async function paste(text) {
