@@ -262,6 +262,32 @@ def test_machines_are_chosen_by_name_added_and_removed(page: Page) -> None:
     assert page.url.partition("#")[2] == "", "without machines, the defaults count again"
 
 
+def test_the_advice_says_when_the_answers_differ_from_it(page: Page) -> None:
+    add(page, "Linux x86_64", "RTX 40")
+    advice = page.locator("#advice")
+    expect(advice).to_have_text("The answers below are set to cu132 and torch 2.15.")
+    page.get_by_label("CUDA 13.0").first.check()
+    settled(page)
+    expect(advice).to_have_text(re.compile("^The advice for these machines is cu132 and torch 2.15. .*differ"))
+    page.get_by_label("CUDA 13.2").first.check()
+    settled(page)
+    expect(advice).to_have_text("The answers below are set to cu132 and torch 2.15.")
+    follow(page, backend="cu126", torch="2.14")
+    expect(advice).to_have_text(re.compile("differ"))
+    page.get_by_role("button", name="Remove RTX 40").click()
+    settled(page)
+    assert [answers(page)[name] for name in ("backend", "torch")] == ["cu126", "2.14"], "the link's answers stay"
+
+
+def test_machines_without_a_build_change_no_answer_and_say_so(page: Page) -> None:
+    machine = {"system": "darwin", "machine": "x86_64", "gpus": [], "cuda": "", "macos": "13.0"}
+    paste(page, json.dumps({"machine": machine}))
+    expect(page.locator("#machines .reason")).to_contain_text("has no wheels for it")
+    settled(page)
+    assert answers(page)["backend"] == "cu132"
+    expect(page.locator("#advice")).to_be_hidden()
+
+
 def test_what_can_be_chosen_is_what_the_table_names(page: Page) -> None:
     systems = page.get_by_label("System", exact=True)
     assert systems.locator("option").all_text_contents() == [entry["name"] for entry in PLATFORMS.values()]

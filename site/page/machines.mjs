@@ -5,6 +5,7 @@ const NO_GPU = { vendor: "", target: "", name: "" };
 /** "What do you have?": the machines that a visitor chooses by name or pastes. */
 export class Machines {
   all = [];
+  advised = {}; // the answers that fit them
 
   /**
    * @param systems What can be chosen, as the build prepared it from builds.yml.
@@ -24,12 +25,24 @@ export class Machines {
     this.#offer();
   }
 
-  /** Show what each machine computes on and why, and what was chosen for all of them. */
+  /** Show what each machine computes on and why. `compare` then says what that means for the answers. */
   show({ answers, reasons, hints }) {
+    this.advised = answers;
     const rows = byId("machines").querySelectorAll(".reason");
     reasons.forEach((reason, index) => say(rows[index], [reason, hints[index]].filter(Boolean).join("; ")));
-    const backends = [answers.backend, ...(answers.other_backends ?? [])].join(" and ");
-    say(byId("advice"), reasons.length ? `The answers below are set to ${backends} and torch ${answers.torch}.` : "");
+    if (!answers.platforms?.length) say(byId("advice"), ""); // each machine says why
+  }
+
+  /** Say what is advised for all machines, and whether the questions are answered like that. */
+  compare(form) {
+    const { platforms, backend, torch, other_backends = [] } = this.advised;
+    if (!platforms?.length) return;
+    const build = `${[backend, ...other_backends].join(" and ")} and torch ${torch}`;
+    const answers = Object.fromEntries(form.map(({ name, value }) => [name, [].concat(value).toSorted().join()]));
+    const isTaken = Object.entries({ platforms, backend, torch, other_backends }).every(
+      ([name, value]) => (answers[name] ?? "") === [].concat(value).toSorted().join(),
+    );
+    say(byId("advice"), isTaken ? `The answers below are set to ${build}.` : `The advice for these machines is ${build}. The answers below differ.`);
   }
 
   get #system() {

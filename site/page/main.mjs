@@ -39,6 +39,7 @@ const tree = new Tree(byId("tree"), choose);
 
 function show(next, answers, isLink) {
   form.show(next.form, next.refused, isLink);
+  machines.compare(next.form);
   byId("stale").hidden = Boolean(next.files);
   if (!next.files) return;
   before = isLink ? undefined : reply.files; // what a link changes is no news
@@ -125,6 +126,7 @@ async function follow() {
   const { answers, problems } = read(location.hash, first.form);
   let next = first;
   given = {};
+  advised = []; // what a link answers stays when a machine is removed
   if (Object.keys(answers).length) {
     starting(byId("status"));
     next = await ask({ type: "render", answers }).catch(() => first); // render says what is wrong
