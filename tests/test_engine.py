@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from tests.test_answers import choose_by, legitimate, run, wrong
 sys.path[:0] = [str(ROOT / "site"), str(ROOT / "site" / "engine")]
 
 import build
+import machines
 from engine import for_cmd, for_powershell
 
 ASSETS = Path(os.environ.get("SITE", ".")).resolve() / "assets"
@@ -233,6 +235,31 @@ def released_engine(source: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def unzipped(content: str) -> tuple[zipfile.ZipFile, Files]:
     archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(content)))
     return archive, {one.filename: (archive.read(one), one.external_attr >> 16) for one in archive.infolist()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["| 0 x" + " " * 20_000, "GPU 0: x" + " " * 20_000 + "y", "Product Name : x" + " y" * 20_000, "\n" * 20_000 + "x"],
+    ids=["row", "listed", "asked", "lines"],
+)
+def test_a_long_text_is_read_at_once(text: str) -> None:
+    begin = time.perf_counter()
+    found, problems = machines.read(text, {})
+    assert time.perf_counter() - begin < 0.5
+    assert not found
+    assert problems
+
+
+def test_numbers_without_end_are_no_version() -> None:
+    found, _ = machines.read(f"GPU 0: NVIDIA A100\nDriver Version: {'9' * 5000}.1", {})
+    assert found[0]["cuda"] == ""
+
+
+def test_of_many_machines_one_of_each_kind_is_asked_for() -> None:
+    one = {"machine": {"system": "linux", "machine": "x86_64", "gpus": []}}
+    assert len(machines.read(json.dumps([one] * 32), {})[0]) == 32
+    found, problems = machines.read(json.dumps([one] * 60_000), {})
+    assert (found, problems) == ([], ["these are 60000 machines: paste at most 32, one of each kind"])
 
 
 def test_a_zip_holds_the_project_in_one_folder(engine: Engine) -> None:

@@ -33,14 +33,15 @@ TARGETS = {
 ON_ARM = re.compile(r"\b(GB10|DGX Spark|GH200|GB[23]00|Grace|T4G|Thor|Orin|Xavier|Tegra|TX[12])\b")
 WINDOWS = re.compile(r"\b(WDDM|TCC|MCDM)\b|Windows|not recognized as|^(PS )?[A-Z]:\\", re.MULTILINE)
 NO_DRIVER = re.compile(r"NVIDIA-SMI has failed|couldn't communicate|Failed to initialize NVML|not found|not recognized")
-# As the table, `-L`, `-q` and `--query-gpu=name,…` name a card
+# As the table, `-L`, `-q` and `--query-gpu=name,…` name a card. With limits: otherwise, long lines take minutes
 NAMED = re.compile(
-    r"^\|\s+\d+\s+(?P<row>\S.*?)\s+(?:On|Off|N/A|WDDM|TCC|MCDM)\s*\|"
-    r"|^\s*GPU \d+: (?P<listed>.+?)(?: \(UUID: .*\))?\s*$"
-    r"|^\s*Product Name\s*: (?P<asked>.+?)\s*$"
-    r"|^\s*(?P<queried>(?:NVIDIA|Tesla|Quadro|GeForce) [^,|:]+?), ",
+    r"^\| {1,9}\d{1,3} {1,9}(?P<row>\S.{0,99}?) (?:On|Off|N/A|WDDM|TCC|MCDM) {0,9}\|"
+    r"|^[ \t]{0,99}GPU \d{1,3}: (?P<listed>.{1,99}?)(?: \(UUID: .{0,99}\))?\s{0,9}$"
+    r"|^[ \t]{0,99}Product Name\s{0,99}: (?P<asked>.{1,99}?)\s{0,9}$"
+    r"|^[ \t]{0,99}(?P<queried>(?:NVIDIA|Tesla|Quadro|GeForce) [^,|:]{1,99}?), ",
     re.MULTILINE,
 )
+MOST = 32  # machines in one text
 
 
 def read(text: str, backends: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -72,6 +73,8 @@ def from_doctor(text: str) -> tuple[list[dict[str, Any]], list[str]]:
             raise ValueError
         found = json.loads(text)
         each = found if isinstance(found, list) else [found]
+        if len(each) > MOST:
+            return [], [f"these are {len(each)} machines: paste at most {MOST}, one of each kind"]
         return [checked(one["machine"]) for one in each], []
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return [], ["this is not what `tools/doctor.py --json` prints: paste all of it"]
@@ -102,7 +105,7 @@ def target(name: str) -> str:
 
 
 def version(label: str, text: str) -> str:
-    found = re.search(rf"(?:{label})\s*: *(\d+(?:\.\d+)+)", text)
+    found = re.search(rf"(?:{label})\s*: *(\d{{1,9}}(?:\.\d{{1,9}}){{1,3}})", text)
     return found[1] if found else ""
 
 
