@@ -632,6 +632,24 @@ def test_a_broken_engine_is_said(browser: Browser, url: str) -> None:
     context.close()
 
 
+def test_the_engine_starts_again_when_it_could_not(browser: Browser, url: str) -> None:
+    context = browser.new_context(service_workers="block")
+    context.route("**/core-*.gz", lambda route: route.abort())
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("#trouble")).to_contain_text("Reload the page", timeout=60_000)
+    page.get_by_role("button", name="Add machine").click()
+    expect(page.locator("#machines li")).to_have_count(1)
+    expect(page.locator("#advice")).to_be_hidden(timeout=60_000)
+    expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ files$"))
+    context.unroute("**/core-*.gz")
+    page.get_by_label("TensorBoard").check()
+    settled(page)
+    assert "tensorboard" in shown(page)
+    expect(page.locator("#trouble")).to_be_hidden()
+    context.close()
+
+
 def test_it_works_offline_after_the_first_visit(browser: Browser, built: Path) -> None:
     context = browser.new_context()
     page = context.new_page()

@@ -20,11 +20,16 @@ async function begin() {
   return start(loadPyodide, files, () => bytes(new URL("./text.tar.gz", import.meta.url)));
 }
 
-const engine = begin();
+let engine = begin();
 
 self.addEventListener("message", async ({ data: { id, ...request } }) => {
   try {
-    const reply = await (await engine)(request);
+    engine ??= begin();
+    const answer = await engine.catch((error) => {
+      engine = undefined; // the next request starts it again: there may be a network then
+      throw error;
+    });
+    const reply = await answer(request);
     self.postMessage({ id, ...reply }, reply.zip ? [reply.zip] : []);
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error).trim().split("\n").at(-1) });

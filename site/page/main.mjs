@@ -78,7 +78,11 @@ function trouble(text) {
 
 function failed({ message }) {
   byId("result").setAttribute("aria-busy", "false");
-  trouble(`Python does not work in this page: ${message}.`);
+  if (!started) {
+    showFiles();
+    say(byId("advice"), "");
+  }
+  trouble(`Python does not work in this page: ${message}. Reload the page to try again.`);
 }
 
 // -- What the engine is asked ----------------------------------------------------------------------
