@@ -650,6 +650,20 @@ def test_the_engine_starts_again_when_it_could_not(browser: Browser, url: str) -
     context.close()
 
 
+@pytest.mark.parametrize("missing", ["first-*.json", "form-*.mjs"])
+def test_a_page_that_does_not_load_says_so(missing: str, browser: Browser, url: str) -> None:
+    context = browser.new_context(service_workers="block")
+    context.route(f"**/{missing}", lambda route: route.abort())
+    page = context.new_page()
+    page.goto(url)
+    late = page.locator("#late")
+    expect(late).to_be_hidden()
+    late.evaluate("notice => notice.getAnimations().forEach((each) => each.finish())")
+    expect(late).to_be_visible()
+    expect(late).to_contain_text(COMMAND)
+    context.close()
+
+
 def test_it_works_offline_after_the_first_visit(browser: Browser, built: Path) -> None:
     context = browser.new_context()
     page = context.new_page()

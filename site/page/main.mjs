@@ -185,6 +185,7 @@ window.addEventListener("hashchange", follow);
 form.show(first.form, first.refused);
 take.show(first);
 showFiles();
+byId("late").remove();
 document.body.classList.add("ready");
 if (typeof WebAssembly === "object") {
   begin();
