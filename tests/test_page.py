@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -661,6 +662,46 @@ def test_a_page_that_does_not_load_says_so(missing: str, browser: Browser, url: 
     late.evaluate("notice => notice.getAnimations().forEach((each) => each.finish())")
     expect(late).to_be_visible()
     expect(late).to_contain_text(COMMAND)
+    context.close()
+
+
+class Pages(browsers.Quiet):
+    """Serves as GitHub Pages does: what is loaded may be kept for ten minutes."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=600")
+        super().end_headers()
+
+
+def test_a_new_version_leaves_no_mixture(browser: Browser, built: Path, tmp_path: Path) -> None:
+    """While the browser's own cache has the old page, which it may have for ten minutes."""
+    folder = tmp_path / "site"
+    shutil.copytree(built, folder, ignore=shutil.ignore_patterns("docs"))
+    style = next((folder / "assets").glob("page-*.css"))
+    context = browser.new_context()
+    page = context.new_page()
+    with served(folder, Pages) as address:
+        page.goto(address)
+        settled(page)
+        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        style.rename(style.with_name("page-new.css"))
+        page.goto("about:blank")
+        page.goto(address)
+        settled(page)
+        status = "path => fetch(path, {cache: 'no-store'}).then((response) => response.status)"
+        assert page.evaluate(status, f"./assets/{style.name}") == 200, "the old page still has its files"
+        assert page.evaluate(status, "./assets/nowhere.css") == 404
+        for path in (folder / "index.html", folder / "sw.mjs"):
+            text = path.read_text().replace(style.name, "page-new.css")
+            path.write_text(re.sub(r'"site-\w+"', '"site-new"', text))
+        page.evaluate("navigator.serviceWorker.getRegistration().then((found) => found.update())")
+        for _ in range(200):
+            if page.evaluate("caches.keys().then((names) => names.join())") == "site-new":
+                break
+            page.wait_for_timeout(50)
+        for name in ("./", "./index.html"):
+            kept = page.evaluate("path => caches.match(path).then((response) => response.text())", name)
+            assert "page-new.css" in kept, "what is kept for later is all new"
     context.close()
 
 

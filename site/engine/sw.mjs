@@ -5,7 +5,9 @@ const KEPT = "site-VERSION";
 const FILES = []; // written by site/build.py
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(FILES)));
+  // The page in the browser's cache may be older, and name other files
+  const requests = FILES.map((file) => (file.startsWith("assets/") ? file : new Request(file, { cache: "no-cache" })));
+  event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(requests)));
   self.skipWaiting();
 });
 
@@ -18,11 +20,18 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   if (method !== "GET" || new URL(url).origin !== location.origin) return;
-  event.respondWith(
-    fetch(event.request).catch(async (error) => {
-      const kept = await caches.match(event.request, { ignoreSearch: true });
-      if (kept) return kept;
-      throw error;
-    }),
-  );
+  event.respondWith(answer(event.request));
 });
+
+async function answer(request) {
+  const kept = () => caches.match(request, { ignoreSearch: true });
+  try {
+    const response = await fetch(request);
+    // A page from before a new version names files that are gone
+    return (response.status === 404 && (await kept())) || response;
+  } catch (error) {
+    const response = await kept();
+    if (response) return response;
+    throw error;
+  }
+}
