@@ -550,6 +550,21 @@ def test_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Enter")
 
 
+def test_on_a_phone_a_machine_is_removed_where_its_name_is(page: Page) -> None:
+    add(page, "macOS on Apple silicon")
+    page.set_viewport_size({"width": 375, "height": 812})
+    name, remove, system = (
+        page.locator(f"#machines {selector}").bounding_box() for selector in ("b", "button", "li > .hint")
+    )
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert name
+    assert remove
+    assert system
+    assert abs(name["y"] - remove["y"]) < name["height"]
+    assert remove["x"] + remove["width"] > 300
+    assert system["x"] == name["x"]
+
+
 def test_on_a_phone_a_button_leads_to_the_project(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="See the project").click()
