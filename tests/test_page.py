@@ -565,6 +565,12 @@ def test_on_a_phone_a_machine_is_removed_where_its_name_is(page: Page) -> None:
     assert system["x"] == name["x"]
 
 
+def test_what_the_commands_need_is_said(page: Page) -> None:
+    uv = page.locator("#result").get_by_role("link", name="uv", exact=True)
+    expect(uv).to_have_attribute("href", re.compile("/uv/getting-started/installation/$"))
+    expect(uv.locator("xpath=..")).to_contain_text("You need Git and uv")
+
+
 def test_on_a_phone_a_button_leads_to_the_project(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="See the project").click()
