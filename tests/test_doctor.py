@@ -977,10 +977,19 @@ def test_advice_for_a_team(tmp_path: Path) -> None:
         "linux-x86_64: the cu130 build computes on H100 (9.0)",
         "linux-x86_64: the cu130 build computes on RTX 5090 (12.0)",
         "linux-x86_64: the cu126 build computes on GTX 1080 (6.1)",
-        "linux-x86_64: there is no GPU",
+        "linux-x86_64: there is no GPU, so torch computes on the CPU",
         "darwin x86_64: torch 2.14 has no wheels for it",
     ]
     Project.render(tmp_path / "demo", **advice["answers"])
+
+
+@pytest.mark.parametrize(
+    ("macos", "reason"),
+    [("13.7", "MPS needs macOS 14 or newer, so torch computes on the CPU"), ("14.0", "the CPU build computes on MPS")],
+)
+def test_advice_for_a_mac_says_what_mps_needs(macos: str, reason: str) -> None:
+    doctor = load(project_of())
+    assert doctor.advise([machine_of(doctor, "macos-arm64", [], macos=macos)])["reasons"] == [f"macos-arm64: {reason}"]
 
 
 PROJECTS: list[dict[str, str]] = [
