@@ -1,4 +1,4 @@
-"""Rendering the default answers, beside an empty template with the same Copier.
+"""Rendering the default answers, compared with an empty template and with one that only has the same files to copy.
 
 Two ways, as whole processes: with `uvx copier`, as the README has it, and with Copier alone.
 """
@@ -34,16 +34,19 @@ def main() -> None:
         folder = Path(name)
         for template in (ours := folder / "ours", empty := folder / "empty"):
             template.mkdir()
+        answers_file = "{{ _copier_conf.answers_file }}.jinja"
         files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         for file in files.splitlines():
             (ours / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, ours / file)
         (empty / "copier.yml").write_text("_subdirectory: template\n")
         (empty / "template").mkdir()
-        (empty / "template" / "{{ _copier_conf.answers_file }}.jinja").write_text(
-            "{{ _copier_answers | to_nice_yaml -}}\n"
-        )
+        (empty / "template" / answers_file).write_text("{{ _copier_answers | to_nice_yaml -}}\n")
+        same = shutil.copytree(empty, folder / "same")
         repository(ours), repository(empty)
+        subprocess.run(["copier", "copy", "--quiet", "--defaults", ours, folder / "demo"], check=True)
+        (folder / "demo" / ".copier-answers.yml").unlink()
+        repository(shutil.copytree(folder / "demo", same / "template", dirs_exist_ok=True).parent)
 
         for title, program in {"uvx copier": ["uvx", "copier"], "copier": ["copier"]}.items():
 
@@ -52,6 +55,7 @@ def main() -> None:
                 return seconds([*program, "copy", "--quiet", "--defaults", str(template), str(folder / "demo")], folder)
 
             compare(f"{title} copy, beside an empty template", lambda: render(ours), lambda: render(empty))
+            compare(f"{title} copy, beside one with the same files", lambda: render(ours), lambda: render(same))
 
 
 if __name__ == "__main__":
