@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests import replica as stand_in
 from tests.project import Project
+
+gc.set_threshold(50_000, 20, 20)  # a render makes many objects, and few that refer to one another: 8 % of the time
 
 
 @pytest.fixture(scope="session")

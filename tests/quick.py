@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,13 +16,17 @@ import copier._main
 import copier._template
 import copier._user_data
 import jinja2
+import yaml
 
 compile_template = jinja2.Environment.compile
 make_template = jinja2.Environment.from_string
 read_template = copier._template.load_template_config
 write_files = copier._main.Worker._render_template
+make_environment = copier._main.Worker.__dict__["jinja_env"].func
+load_yaml = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 compiled: dict[tuple[Any, ...], Any] = {}
 questions: dict[tuple[bytes, ...], Any] = {}
+environments: dict[Path, jinja2.Environment] = {}
 
 
 def compile_once(environment: jinja2.Environment, source: Any, name: Any = None, file: Any = None, **rest: Any) -> Any:
@@ -86,14 +91,27 @@ def once() -> Iterator[None]:
         mock.patch.object(jinja2.Environment, "from_string", skip_words),
         mock.patch.object(copier._user_data.Question, "get_default", find_once),
         mock.patch.object(copier._template, "load_template_config", read_once),
+        mock.patch.object(yaml, "safe_load", load_yaml),
         mock.patch.object(copier._main.Worker, "_render_template", write_at_once),
         mock.patch.object(copier._main, "is_git_available", return_value=False),
     ):
         yield
 
 
+def environment_once(worker: copier._main.Worker) -> jinja2.Environment:
+    """Make one environment, which keeps the templates that it has read."""
+    folder = worker.template.local_abspath
+    if folder not in environments:
+        environments[folder] = make_environment(worker)
+    return environments[folder]
+
+
 @contextmanager
 def renders() -> Iterator[None]:
-    """Render a template that is no repository, while the context lasts."""
-    with once(), mock.patch.object(copier._template, "get_repo", return_value=None):
+    """Render a template that is not a repository and does not change, while the context lasts."""
+    with (
+        once(),
+        mock.patch.object(copier._template, "get_repo", return_value=None),
+        mock.patch.object(copier._main.Worker, "jinja_env", property(environment_once)),
+    ):
         yield
