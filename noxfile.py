@@ -39,9 +39,11 @@ DEFAULT = (next(iter(RELEASES)), on_pypi(next(iter(RELEASES)), "linux-x86_64"))
 VARIANTS = [
     nox.param(release, backend, id=f"{release}-{backend}") for release in RELEASES for backend in backends(release)
 ]
-OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
+# uv, as a user would run it, whose Python keeps the bytecode of what it imports
+OWN = dict.fromkeys(("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "PYTHONDONTWRITEBYTECODE"))
 USES = ("doctor_in_use", "fixes", "hosts", "in_use", "own_data", "shard", "swaps")  # tests of an installed project
-WORKERS = f"--numprocesses={(os.cpu_count() or 1) + 1}"  # one more: tests also wait, for uv and its indexes
+# One more than processors: tests also wait, for uv and its indexes
+WORKERS = f"--numprocesses={os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS', (os.cpu_count() or 1) + 1)}"
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)
@@ -259,7 +261,7 @@ def installed(session: nox.Session, torch: str, backend: str, *answers: str) -> 
         for index in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"].get("index", []):
             skip_unless_reached(session, f"{index['url']}/torch/")
         with session.chdir(project):
-            session.run("uv", "sync", "--compile-bytecode", env=OWN, external=True)  # torch is imported often
+            session.run("uv", "sync", env=OWN, external=True)
             yield project
 
 
@@ -296,7 +298,7 @@ def use(session: nox.Session, project: Path, *names: str, **env: str) -> None:
     options = ["-rs", WORKERS, "--dist=worksteal", "--rootdir", str(ROOT)]
     # They train at the same time: threads that wait must not spin
     env = {"PROJECT": str(project), "OMP_WAIT_POLICY": "PASSIVE", **env}
-    session.run("pytest", *options, *files, env=env)
+    session.run("pytest", *options, *files, env={"PYTHONDONTWRITEBYTECODE": None, **env})
 
 
 @nox.session(python=PYTHON, default=False)
@@ -309,7 +311,8 @@ def train(session: nox.Session, torch: str, backend: str) -> None:
             session.run("uv", *command.split(), env=OWN, external=True)
     with installed(session, torch, backend) as project:
         # Those of the runtime run with another task: tests/test_swaps.py
-        session.run("uv", "run", "pytest", "--ignore=tests/runtime", env=OWN, external=True)
+        for command in ("run mypy", "run pytest --ignore=tests/runtime"):
+            session.run("uv", *command.split(), env=OWN, external=True)
         use(session, project, *USES)
 
 

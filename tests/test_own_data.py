@@ -47,7 +47,8 @@ def block(name: str) -> str:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package, to change."""
-    shutil.copytree(PROJECT / "src", tmp_path / "demo" / "src")
+    for name in ("src", ".mypy_cache"):
+        shutil.copytree(PROJECT / name, tmp_path / "demo" / name)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path / "demo")
     return tmp_path / "demo" / "src" / "demo"
 

@@ -104,6 +104,7 @@ def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     source = rendered_again(PROJECT, tmp_path_factory.mktemp("rendered"), data="text") if own else PROJECT
     for name in ("src", "tests"):
         shutil.copytree(source / name, folder / name)
+    shutil.copytree(PROJECT / ".mypy_cache", folder / ".mypy_cache")  # what mypy knows of torch takes it half a minute
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(source / name, folder)
     if not own:
