@@ -770,7 +770,7 @@ FAULTS = [
     ),
     Fault(
         "runtime/loader.py",
-        "        process.stop.check()  # a signal to all processes may have ended one that workers need\n",
+        "        process.stop.check()  # the signal may have ended a process that workers need\n",
         "",
         f"{LOADER}::test_what_fails_after_a_signal_to_all_processes_is_a_stop",
     ),

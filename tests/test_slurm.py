@@ -275,7 +275,7 @@ def test_other_launchers_start_the_processes_of_a_run(launcher: str, short: dict
 @pytest.mark.parametrize(
     ("launcher", "error"),
     [
-        ("mpirun nowhere", "MASTER_ADDR is '': mpirun takes -x MASTER_ADDR=HOST -x MASTER_PORT=29500"),
+        ("mpirun nowhere", "MASTER_ADDR is '': use mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500"),
         ("alone", "SLURM_NTASKS is 2, but this is one process: start all with srun, or unset SLURM_NTASKS"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Text from a trained model, printed as it comes."""
+"""Generating text with a trained model, printed token by token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generate(config: GenerateConfig) -> None:
         model, settings, _ = TASK.load_trained(config.checkpoint, process)
         dtype = choose_precision(settings.precision, process.device)
         following = continuation(model.eval(), encode(config.prompt, settings), dtype, config)
-        # A letter may take several bytes
+        # A character may take several bytes
         letters = getincrementaldecoder("utf-8")(errors="replace")
         process.print(letters.decode(os.fsencode(config.prompt)), end="")
         for _ in range(config.length):
@@ -37,11 +37,11 @@ def generate(config: GenerateConfig) -> None:
 def continuation(
     model: Net, prompt: list[int], dtype: torch.dtype, config: GenerateConfig
 ) -> Iterator[int]:
-    """Yield the tokens that follow these, without end.
+    """Yield the tokens that follow a prompt, without end.
 
-    The model sees as many as its context holds. When that is full, it reads the newer half again,
-    as the beginning of a sample: that costs two computations a token, and not one for each token
-    of the context.
+    The model sees as many tokens as its context holds. When that is full, it reads the newer half
+    again, as the beginning of a sample: on average, this costs the computation of two tokens for
+    each new one, rather than of the whole context.
     """
     device = next(model.parameters()).device
     random = torch.Generator().manual_seed(config.seed)
@@ -60,7 +60,7 @@ def continuation(
 
 
 def draw(logits: Tensor, random: torch.Generator, config: GenerateConfig) -> int:
-    """Return a token sampled from its logits, on the CPU: the same on every device."""
+    """Return a token sampled from the logits, on the CPU so that every device draws the same."""
     if not config.temperature:
         return int(logits.argmax())
     logits = logits.cpu().double()  # MPS has no float64

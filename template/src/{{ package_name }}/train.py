@@ -1,4 +1,4 @@
-"""The training loop. Its only state is the step; the rest follows from it or is in a checkpoint."""
+"""The training loop. Its state is the step; all else follows from that or is in a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TASK = Task(TrainConfig, load_data, task.build_model, task.measure)
 
 
 def train(config: TrainConfig) -> dict[str, float]:
-    """Train the network, and return what its best checkpoint reaches on the test set.
+    """Train the network, and return the metrics of its best checkpoint on the test set.
 
     Raises:
         UserError: A setting is not possible, or the loss is no longer finite.
@@ -52,9 +52,9 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the share of its learning rate that a step has: a linear rise, then half a cosine.
+    """Return the factor of the learning rate at a step: linear warm-up, then cosine decay.
 
-    Steps count from 1. The rise takes at most half of them.
+    Steps count from 1. The warm-up takes at most half of them.
     """
     warmup = min(config.warmup, config.steps // 2)
     if step < warmup:
@@ -80,7 +80,7 @@ class Run:
         state = TrainingState(self.model, self.optimizer, self.scaler)
         self.checkpoints = Checkpoints(config, state, process)
         self.evaluation = Evaluation(TASK, self.data, self.model, config, process)
-        # Of a sample in the mean of a batch; the processes average their gradients
+        # The weight of a sample in the mean of a batch: the processes average their gradients
         self.weight = torch.tensor(process.world_size / config.batch_size, device=process.device)
 
     def train(self, step: int, report: Report) -> None:
@@ -91,7 +91,7 @@ class Run:
         samples = batches(train_set, indices, self.data, process, config.workers)
         with self.checkpoints.saved_on_stop(report):
             if self.is_due(step, config.eval_every) and self.checkpoints.evaluated < step:
-                report.log(step, self.validate(step))  # a signal had prevented it
+                report.log(step, self.validate(step))  # a signal had postponed this
             interval = Interval(self.zero)
             while step < config.steps:
                 interval.add(*self.step(step, samples))
@@ -101,7 +101,7 @@ class Run:
                 log = self.is_due(step, config.log_every)
                 evaluate = self.is_due(step, config.eval_every)
                 save = self.is_due(step, config.save_every)
-                # With several processes, asking costs a message: not at every step
+                # With several processes, this is a collective operation: not at every step
                 signal = process.signal() if process.world_size == 1 or log or save else 0
 
                 if log or evaluate or save or signal:
@@ -123,11 +123,12 @@ class Run:
         """Take a step.
 
         Returns:
-            The sum of the losses of this process, a tensor on the device; of how many samples, or
-            whatever the loss is of, in all processes; and the norm of the gradient, on the device.
+            The sum of the losses of this process, a tensor on the device; the number of samples,
+            or of what else the loss counts, in all processes; and the norm of the gradient, a
+            tensor on the device.
         """
         config, process = self.config, self.process
-        count: Any = 0  # a tensor, if a model or several processes count
+        count: Any = 0  # a tensor, if the task returns one or processes add theirs
         losses = self.zero
         for part, batch in enumerate(step_batches(samples, self.parallel, config.accumulate)):
             seed_all(mix(config.seed, 3, step, process.rank, part), process.device)
@@ -162,7 +163,7 @@ class Run:
         return {**means, "lr": rate, **self.speed.of(interval)}
 
     def validate(self, step: int) -> dict[str, float]:
-        """Evaluate on the validation set, and keep what is better than all before."""
+        """Evaluate on the validation set, and keep the checkpoint if it is the best so far."""
         figures = self.evaluation.on(self.data.validation)
         self.checkpoints.keep_best(step, figures, task.MONITOR, task.MODE)
         return {f"validation_{name}": figure for name, figure in figures.items()}

@@ -1,14 +1,14 @@
-"""What every training needs: devices, processes, the order of data, checkpoints and reports.
+"""What all training needs: devices, processes, the order of the data, checkpoints and reports.
 
-`copier update` brings fixes to this folder, and merges them with what you change here. It
-imports nothing from the rest of the package.
+`copier update` brings fixes to this folder, and merges them with your changes. The folder imports
+nothing from the rest of the package.
 """
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """What the user can fix: the message says in one line what is wrong and what to do."""
+    """An error that the user can fix: one line says what is wrong and what to do."""
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows."""
@@ -36,9 +36,9 @@ class Stopped(BaseException):
 
 
 def first_line(error: object) -> str:
-    """Return the first line of the message of an error or a warning, or its type.
+    """Return the first line of an error or a warning, or its type if it has no message.
 
-    Of an error in a worker, the last line: the traceback comes first.
+    The message of an error in a worker begins with a traceback: of that, return the last line.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1 if lines[0].startswith("Caught ") else 0]

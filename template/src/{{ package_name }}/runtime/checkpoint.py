@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, checked when they are read, loaded without running their code."""
+"""Checkpoints: written atomically, verified when read, loaded without running any code in them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from . import UserError, first_line
 from .dist import Process
 from .order import ORDER
 
-FORMAT = 1  # of what is written here
+FORMAT = 1  # version of the format of a checkpoint
 BEST = "best.pt"
-LOCK_LIMIT = 60.0  # seconds in which the first half of a requeued job may end
+LOCK_LIMIT = 60.0  # seconds: a requeued job may start before its previous run has ended
 
 
 class DamagedCheckpoint(UserError):
@@ -44,7 +44,7 @@ def newest_first(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Delete all but the newest checkpoints up to a step; one beyond it could not be read."""
+    """Delete all but the newest checkpoints up to a step. Later ones, which are damaged, stay."""
     paths = [path for path in newest_first(folder) if path <= path_of(folder, step)]
     for path in paths[keep:]:
         path.unlink()
@@ -52,7 +52,7 @@ def prune(folder: Path, step: int, keep: int) -> None:
 
 
 def delete_parts(path: Path, kept: Collection[str] = ()) -> None:
-    """Delete the parts of a checkpoint, except those that it has now."""
+    """Delete the parts of a checkpoint, except those to keep."""
     for folder in path.parent.glob(f"{path.stem}.*.parts"):
         if folder.name not in {Path(part).parent.name for part in kept}:
             shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint so that a crash, at any moment, leaves the whole file or none.
 
     Raises:
-        UserError: It cannot be written, or what is in it could not be read again.
+        UserError: It cannot be written, or holds something that could not be loaded again.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -84,28 +84,28 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    # The rest of torch's text is advice, also to load what is not safe
+    # The rest of torch's message is advice, including how to load unsafe files
     pattern = r"(?:WeightsUnpickler error: |Trying to load )(.*?)(?:\. |\.?$)"
     found = re.search(pattern, str(error), re.MULTILINE)
     return found[1] if found else first_line(error)
 
 
 def _check(file: Path | str) -> None:
-    # torch.load does not compare the checksums
+    # torch.load does not verify the checksums of the archive
     try:
         with zipfile.ZipFile(file) as archive:
             corrupt = archive.testzip()
-    except (RuntimeError, zlib.error) as error:  # in the directory: encrypted, or compressed
+    except (RuntimeError, zlib.error) as error:  # corrupt flags: encrypted, compressed
         raise zipfile.BadZipFile(str(error)) from error
     if corrupt:
         raise zipfile.BadZipFile(f"{corrupt} in {Path(file).name} has changed")
 
 
 def load(path: Path, mapped: bool = False) -> dict[str, Any]:
-    """Read a checkpoint, its tensors on the CPU, and the paths of its parts.
+    """Read a checkpoint, with its tensors on the CPU and the paths of its parts.
 
     Args:
-        mapped: Leave the tensors on the disk until they are used. What changed is not noticed.
+        mapped: Leave the tensors on disk until they are used. Checksums are not verified.
 
     Raises:
         DamagedCheckpoint: It is incomplete or corrupt.
@@ -116,7 +116,7 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
             _check(path)
         state: Any = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
         found: dict[str, Any] = state if isinstance(state, dict) and "format" in state else {}
-        # Not of a link to it
+        # The parts are next to the file, not next to a symbolic link to it
         found["parts"] = [str(path.resolve().parent / part) for part in found.get("parts", [])]
         with ThreadPoolExecutor() as pool:
             list(pool.map(_check, found["parts"]))
@@ -143,7 +143,7 @@ def load(path: Path, mapped: bool = False) -> dict[str, Any]:
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint of a run that is not damaged, or return None if it has none.
 
-    The best is the last resort: it may be older, but then it is all that is left.
+    The best checkpoint is the last resort, since it may be older.
 
     Raises:
         UserError: One cannot be read, or all are damaged.
@@ -151,7 +151,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     for leftover in folder.glob("*.pt.tmp"):
         leftover.unlink()
     for path in {folder / f"{parts.name.split('.')[0]}.pt" for parts in folder.glob("*.parts")}:
-        with suppress(UserError):  # of one that cannot be read, the parts may be all that is left
+        with suppress(UserError):  # an unreadable checkpoint keeps its parts, which may be intact
             delete_parts(path, kept=load(path, mapped=True)["parts"] if path.exists() else ())
     paths = [path for path in (*newest_first(folder), folder / BEST) if path.exists()]
     for path in paths:
@@ -174,7 +174,7 @@ def best_step(folder: Path) -> float:
 
 
 def load_best(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; of the folder of a run, the best one, or the newest if that is damaged.
+    """Read a checkpoint or, from the folder of a run, the best (if damaged, the newest) one.
 
     Raises:
         UserError: There is none, or it cannot be read.
@@ -195,12 +195,12 @@ def load_best(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def exclusive(folder: Path, process: Process) -> Iterator[None]:
-    """Keep other runs out of the folder of this one while the context lasts.
+    """Lock the folder of a run against other runs while the context lasts.
 
-    The end of this process frees it, however it ends.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        UserError: Another run is there and does not end, or the folder cannot be written to.
+        UserError: Another run keeps the lock, or the folder cannot be written to.
     """
     lock = FileLock(folder / "run.lock")
 
@@ -218,7 +218,7 @@ def exclusive(folder: Path, process: Process) -> Iterator[None]:
             lacks_locks = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
             if isinstance(error, OSError) and error.errno not in lacks_locks:
                 raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-            print(f"warning: {folder} has no file locks: start no second run in it", flush=True)
+            print(f"warning: no file locks in {folder}: do not start a second run", flush=True)
 
     process.main_only(acquire)
     try:

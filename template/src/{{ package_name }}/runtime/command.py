@@ -1,4 +1,4 @@
-"""A command line: the settings that it gives, and the exit code that says how it ended."""
+"""The command line: parsing its settings, and the exit code of a command."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .settings import read_config
 def exit_code(command: Callable[[], object]) -> int:
     """Run a command, and return its exit code.
 
-    It is 0, or 2 for what the user can fix, or 128 and the number of the signal that ended it, a
-    pipe that nobody reads any more included.
+    It is 0, 2 for an error that the user can fix, or 128 + N if signal N ended the command. A pipe
+    that nobody reads any more counts as SIGPIPE.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may have letters that a terminal lacks
+        if isinstance(stream, io.TextIOWrapper):  # not every encoding has all characters
             stream.reconfigure(errors="backslashreplace")
     try:
         command()
@@ -44,13 +44,13 @@ def exit_code(command: Callable[[], object]) -> int:
 
 
 def parse(commands: dict[str, type], arguments: list[str]) -> Any:
-    """Return the settings that a command line gives, which change those of --config, if it is there.
+    """Return the settings of a command line, which override those of --config, if that is given.
 
     Args:
-        commands: The settings of each command, a dataclass.
+        commands: The dataclass of settings of each command, by name.
 
     Raises:
-        UserError: A setting makes no sense, or the file of --config cannot be used.
+        UserError: A setting is out of range, or the file of --config cannot be used.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)

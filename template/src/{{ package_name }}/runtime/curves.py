@@ -1,4 +1,4 @@
-"""A picture of the metrics of a run: what they were at each step, on a scale that shows it."""
+"""A plot of the metrics of a run: each by step, on a linear or logarithmic scale."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HIDDEN = ("step", "time", "share_of_peak")  # and what is per second
+HIDDEN = ("step", "time", "share_of_peak")  # not plotted, like rates per second
 COLORS = {"training": "#4878a8", "validation": "#d1603d"}
-MARKED = 60  # points, up to which each has a mark
-DECADES = 1.5  # from which a logarithmic scale shows more
+MARKED = 60  # points of a curve up to which each has a marker
+DECADES = 1.5  # range of values from which a scale is logarithmic
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a file of metrics holds, without what cannot be read."""
+    """Yield the records of a file of metrics, except lines that cannot be read."""
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
@@ -26,7 +26,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_curves(path: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Return the curves in a file of metrics: figure, set (training or validation), step."""
+    """Return the values in a file of metrics by figure, set (training or validation) and step."""
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for record in read_metrics(path):
         for name, value in record.items():
@@ -41,7 +41,7 @@ def draw_curves(folder: Path) -> Path:
     """Draw curves.png in the folder of a run, and return its path.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
         ValueError: There are no metrics.
     """
     from matplotlib.figure import Figure
@@ -73,12 +73,12 @@ def draw_curves(folder: Path) -> Path:
         if "validation" in sets:
             axes.legend(axes.lines, list(sets), frameon=False, fontsize="small")
     temporary = folder / "curves.tmp.png"
-    figure.savefig(temporary)  # whoever looks at the picture meanwhile sees a whole one
+    figure.savefig(temporary)  # a viewer never sees half a picture
     return temporary.replace(folder / "curves.png")
 
 
 def is_logarithmic(name: str, values: list[float]) -> bool:
-    """Return whether a logarithmic scale shows more of these values."""
+    """Return whether a logarithmic scale suits these values better."""
     if name == "lr" or not all(value > 0 for value in values):
         return False
     return math.log10(max(values) / min(values)) >= DECADES

@@ -1,4 +1,4 @@
-"""This process among those of a run, and the signals that ask the run to stop."""
+"""The processes of a run, and the signals that ask it to stop."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class Stop:
-    """The signal that asked the run to stop, if one came.
+    """The signal that asked the run to stop, if any.
 
     Attributes:
         number: Number of the signal, or 0.
-        alone: Whether the run has no other process, which might wait for this one.
+        alone: Whether this is the only process of the run, so that no other may be waiting for it.
     """
 
     def __init__(self, alone: bool = True) -> None:
@@ -61,10 +61,10 @@ class Stop:
             raise Stopped(self.number)
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """Handle a signal: the first one waits for the end of a step, a second one does not.
+        """Handle a signal: the first stops the run after the current step, a second one at once.
 
-        Unless it follows within a second: uv and torchrun pass on a signal that their processes
-        may have got already.
+        A second one within a second is ignored, because uv and torchrun forward signals that their
+        child processes may already have received.
         """
         if self.number and time.monotonic() - self._noted > 1:
             raise KeyboardInterrupt(number)
@@ -78,9 +78,9 @@ class Stop:
 def stop_signals(alone: bool) -> Iterator[Stop]:
     """Note the signals that ask the run to stop, while the context lasts."""
     stop, handlers = Stop(alone), {}
-    if threading.current_thread() is threading.main_thread():  # no other may handle signals
+    if threading.current_thread() is threading.main_thread():  # others cannot set handlers
         for number in SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does with SIGHUP
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 handlers[number] = signal.signal(number, stop.note)
     try:
         yield stop
@@ -90,23 +90,26 @@ def stop_signals(alone: bool) -> Iterator[Stop]:
 
 
 def is_sharded(tensor: object) -> bool:
-    """Return whether this process has only some rows of a tensor, which is a DTensor then."""
-    return hasattr(tensor, "to_local")  # to import that type takes a while
+    """Return whether a tensor is a DTensor, of which this process has only some rows."""
+    return hasattr(tensor, "to_local")  # importing DTensor is slow
 
 
 def ignore_signals() -> None:
-    """Ignore what would end a process that is about to end, and has its exit code."""
+    """Ignore further signals, so that a process that is about to exit keeps its exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 class Turns:
-    """Counts what a process has begun of what all do together: who has begun less is waited for."""
+    """Counts the collective operations that a process has begun.
+
+    The others wait for a process whose count is lower than theirs.
+    """
 
     count = 0
 
     def take(self, *_: object) -> None:
-        """Begin the next one."""
+        """Count one more."""
         self.count += 1
 
 
@@ -115,11 +118,11 @@ class Process:
     """This process among those of the run.
 
     Attributes:
-        device: What this process computes on, and `reason` why.
-        stop: The signals that came.
+        device, reason: The device that this process computes on, and why it was chosen.
+        stop: The signal that asked the run to stop, if any.
         rank: Number of this process, from 0.
         world_size: Number of processes.
-        turns: What this process has begun of what all do together.
+        turns: Count of the collective operations that this process has begun.
     """
 
     device: torch.device
@@ -135,7 +138,7 @@ class Process:
         return self.rank == 0
 
     def print(self, line: str, end: str = "\n") -> None:
-        """Print a line in the main process; if nobody reads it any more, the run stops."""
+        """Print a line in the main process. If it goes to a closed pipe, the run stops."""
         if self.is_main:
             try:
                 print(line, end=end, flush=True)
@@ -144,17 +147,17 @@ class Process:
                 self.stop.number = self.stop.number or 13  # SIGPIPE
 
     def print_device(self) -> None:
-        """Say in the main process what it computes on, and why."""
+        """Print, in the main process, the device and why it was chosen."""
         self.print(f"device {self.device}: {self.reason}")
 
     def wrap(self, model: nn.Module, **options: Any) -> nn.Module:
-        """Return the model, on the device, with gradients that are the mean over all processes.
+        """Return the model on the device, with gradients averaged over all processes.
 
         Args:
             options: For DistributedDataParallel, such as find_unused_parameters.
 
         Raises:
-            UserError: There is nothing to train, or not yet.
+            UserError: No parameter is trainable, or a lazy layer has none yet.
         """
         if any(is_lazy(parameter) for parameter in model.parameters()):
             raise UserError("the model has lazy layers: build it with their sizes")
@@ -163,7 +166,7 @@ class Process:
         if not any(module.training for module in model.modules()):
             self.print("warning: the model is in evaluation mode: is model.train() missing?")
         if any(map(is_sharded, model.parameters())):
-            model.register_forward_pre_hook(self.turns.take, prepend=True)  # then it waits
+            model.register_forward_pre_hook(self.turns.take, prepend=True)  # before FSDP gathers
             return model
         model.to(self.device)
         if self.world_size == 1:
@@ -171,28 +174,28 @@ class Process:
         device_ids = None if self.device.type == "cpu" else [self.device]
         self.turns.take()
         parallel = DistributedDataParallel(model, device_ids, **options)
-        parallel.register_forward_pre_hook(self.turns.take)  # it has a batch
-        parallel.register_forward_hook(self.turns.take)  # on its way back, it waits for the others
+        parallel.register_forward_pre_hook(self.turns.take)  # once it has a batch
+        parallel.register_forward_hook(self.turns.take)  # the backward pass waits for the others
         return parallel
 
     def sum(self, value: Any) -> Any:
         """Return the sum of a number, or of a tensor on the device, over all processes."""
         self.turns.take()
         if self.world_size > 1:
-            value = torch.zeros((), device=self.device) + value  # a tensor, and not the given one
+            value = torch.zeros((), device=self.device) + value  # a copy: all_reduce is in place
             dist.all_reduce(value)
         return value
 
     def signal(self) -> int:
-        """Return the number of a signal that some process got, or 0."""
+        """Return the number of a signal that any process received, or 0."""
         numbers: list[int] = self.gather(self.stop.number)
         return max(numbers)
 
     def end_if_asked(self) -> None:
-        """End the run if some process got a signal.
+        """End the run if any process received a signal.
 
         Raises:
-            Stopped: It did.
+            Stopped: One did.
         """
         if number := self.signal():
             raise Stopped(number)
@@ -206,9 +209,9 @@ class Process:
         return values
 
     def main_only(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function in the main process; in all, return its result or raise its error.
+        """Call a function in the main process, and return its result or raise its error in all.
 
-        Only the main process needs the disk.
+        This way, only the main process needs access to the disk.
         """
         self.turns.take()
         outcome: list[Any] = [None]
@@ -225,7 +228,7 @@ class Process:
         return result
 
     def in_all(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function in all processes, and return its result; if it fails in one, raise in all."""
+        """Call a function in all processes, and return its result; if one fails, raise in all."""
         results, problem = [], ""
         try:
             results = [function(*arguments)]
@@ -236,7 +239,7 @@ class Process:
         return results[0]
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give all processes the buffers of the main one, such as running statistics."""
+        """Broadcast the buffers of the main process, such as running statistics, to all."""
         self.turns.take()
         for buffer in model.buffers() if self.world_size > 1 else ():
             dist.broadcast(buffer, src=0)

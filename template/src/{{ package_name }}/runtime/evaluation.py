@@ -1,4 +1,4 @@
-"""What a network reaches on a data set, and what is done with one that is trained."""
+"""Evaluation of a network, and what can be done with a trained one: evaluate and export it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ALONE = Process(torch.device("cpu"), "", Stop())
 
 
 class Task(NamedTuple):
-    """What a project trains, as functions of its settings.
+    """The task of a project, as functions of its settings.
 
     Attributes:
-        settings: Their type: a dataclass, `batch_size`, `eval_batch_size`, `precision`, `seed`,
-            `shard` and `workers` among its fields.
+        settings: The type of the settings: a dataclass with at least the fields `batch_size`,
+            `eval_batch_size`, `precision`, `seed`, `shard` and `workers`.
         load_data: Returns the data.
         build_model: Returns the network, on the CPU.
-        measure: Returns a sum and a count by name, for a network, a batch and the settings.
+        measure: Returns a sum and a count by name, given a network, a batch and the settings.
     """
 
     settings: type
@@ -42,15 +42,15 @@ class Task(NamedTuple):
     measure: Callable[[nn.Module, Any, Any], Mapping[str, tuple[Any, Any]]]
 
     def load(self, settings: Any, process: Process) -> tuple[Data, nn.Module]:
-        """Return the data, and the network: the same in every process, for the settings."""
+        """Return the data and the network for the settings, the same in every process."""
         if settings.shard and not dist.is_initialized():
-            process.print("--shard has no effect on a single process: it has the whole network")
+            process.print("--shard has no effect: a single process has the whole network")
         seed_all(mix(settings.seed, 4), process.device)
         data = self.load_data(settings)
         return data, self.build(settings, process)
 
     def build(self, settings: Any, process: Process) -> nn.Module:
-        """Return the network, on the CPU, or if they say so, sharded across the processes."""
+        """Return the network on the CPU or, with `shard`, sharded across the processes."""
 
         def build() -> nn.Module:
             seed_all(mix(settings.seed), process.device)
@@ -69,10 +69,10 @@ class Task(NamedTuple):
         return model.to(process.device), settings, saved["step"]
 
     def evaluate(self, config: Any) -> dict[str, float]:
-        """Return what is measured on the test set, with the weights and settings of a checkpoint.
+        """Evaluate a checkpoint on the test set, with its own settings, and return the metrics.
 
         Args:
-            config: A dataclass, `checkpoint` and `device` among its fields.
+            config: A dataclass with the fields `checkpoint` and `device`.
         """
         with join_processes(config.device) as process:
             saved = load_best(config.checkpoint, process)
@@ -85,7 +85,7 @@ class Task(NamedTuple):
         """Write the weights of a checkpoint as safetensors.
 
         Args:
-            config: A dataclass, `checkpoint` and `to` among its fields.
+            config: A dataclass with the fields `checkpoint` and `to`.
         """
         model, _, step = self.load_trained(config.checkpoint)
         folder = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
@@ -97,7 +97,7 @@ class Task(NamedTuple):
 def load_best(path: Path, process: Process) -> Mapping[str, Any]:
     """Read a checkpoint, or the best of a run, in all processes.
 
-    Its parts are opened at once: a run that still trains may replace them.
+    Its parts are opened right away, because a run that is still training may replace them.
     """
     return process.in_all(opened, process.main_only(checkpoint.load_best, path))
 
@@ -113,7 +113,7 @@ class Evaluation:
     process: Process
 
     def on(self, samples: Samples) -> dict[str, float]:
-        """Return what is measured on one of the sets of the data, over all processes."""
+        """Return the metrics on one of the data sets, over all processes."""
         settings, process = self.settings, self.process
         size = settings.eval_batch_size or settings.batch_size
         rounds = 0
@@ -133,7 +133,7 @@ class Evaluation:
         return average(measure, self.model, loaded, process, dtype, rounds)
 
     def test(self, saved: Mapping[str, Any]) -> dict[str, float]:
-        """Return and print what the weights of a checkpoint reach on the test set."""
+        """Return and print the metrics of a checkpoint on the test set."""
         load_saved(self.model, saved)
         figures = self.on(self.data.test)
         text = ", ".join(f"{name} {figure:.4g}" for name, figure in figures.items())
@@ -142,7 +142,7 @@ class Evaluation:
 
 
 def _at_least(rounds: int, batches: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Yield batches, then the last again until there were so many, and whether each is new."""
+    """Yield (batch, True) for each, then (last batch, False) up to this many rounds."""
     left, batch = rounds, None
     for batch in batches:
         left -= 1
@@ -160,13 +160,13 @@ def average(
     dtype: torch.dtype,
     rounds: int = 0,
 ) -> dict[str, float]:
-    """Return what is measured over the batches of all processes, each sum divided by its count.
+    """Return the metrics over the batches of all processes: each sum, divided by its count.
 
-    Each module keeps its mode, training or evaluation.
+    Afterwards, each module is in the mode that it was in, training or evaluation.
 
     Args:
-        measure: Returns a sum and a count by name, for a batch.
-        rounds: Batches of the process that has most, if all have to compute together.
+        measure: Returns a sum and a count by name, given the network and a batch.
+        rounds: Largest number of batches of any process, if all have to compute together.
     """
     modes = {module: module.training for module in model.modules()}
     process.share_buffers(model)
@@ -188,9 +188,9 @@ def average(
     def sums(ratios: list[tuple[Any, Any]]) -> list[float]:
         return [math.fsum(float(ratio[part]) for ratio in ratios) for part in (0, 1)]
 
-    # Only here does this wait for the device
+    # The only wait for the device
     mine = {name: sums(ratios) for name, ratios in measured.items()}
     every = [found for found in process.gather(mine) if found]
-    names = {name: None for found in every for name in found}  # one may be in a single batch
+    names = {name: None for found in every for name in found}  # not every batch has each
     totals = {name: sums([found[name] for found in every if name in found]) for name in names}
     return {name: total / (count or math.nan) for name, (total, count) in totals.items()}

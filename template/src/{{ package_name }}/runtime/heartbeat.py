@@ -1,10 +1,10 @@
-"""Signs of life: a process that hangs, or a host that goes, ends the run in a line that names it.
+"""Heartbeats: if a process hangs or a host is lost, the run ends with an error that names it.
 
-Each process tells, once in a period, how many signs of life it has given, which a thread counts,
-and how many turns it has taken, which the loop counts: what it has begun of what all do together.
-Without signs it has frozen, or its host is gone. With fewer turns than the others it is stuck, and
-they wait for it; to compile, evaluate or save for long is neither. Counts are compared, and never
-clocks, which differ between hosts.
+Once in a period, each process reports two counts. A thread counts signs of life: if they stop, the
+process has frozen or its host is gone. The training loop counts turns, the collective operations
+that it has begun: a process with fewer turns than the others is stuck, and they are waiting for it.
+Compiling, evaluating or saving for a long time is neither. Only counts are compared, never clocks,
+which differ between hosts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 from .dist import Turns
 
-PERIOD = 1.0  # seconds from one sign of life to the next
-# Seconds after which a process is given up that gives no sign of life, or that the others wait for
+PERIOD = 1.0  # seconds between signs of life
+# Seconds after which a process counts as lost if it is silent, or if the others wait for it
 SILENCE_LIMIT, WAIT_LIMIT = 300.0, 600.0
-LEFT, ENDED = -1, -2  # what the signs are of a process that has left the run, or ends it
+LEFT, ENDED = -1, -2  # values of `signs`: the process has left the run, or ends it
 
 
 class Life(NamedTuple):
-    """What a process tells of itself."""
+    """What a process reports about itself."""
 
     signs: int
     turns: int
@@ -35,14 +35,14 @@ class Life(NamedTuple):
 
 
 class Watch:
-    """How long the counts of processes have stood still, in periods of the one that watches."""
+    """Measures how long counts have not changed, in periods of the process that watches them."""
 
     def __init__(self) -> None:
         self.periods = 0
         self._changed: dict[str, tuple[object, int]] = {}
 
     def problem(self, lives: Mapping[int, Life]) -> str:
-        """Return what is wrong with these processes, or nothing. Call it once in a period."""
+        """Return what is wrong with these processes, or an empty string. Call it every period."""
         self.periods += 1
         there = {rank: life for rank, life in lives.items() if life.signs != LEFT}
         silent = {r for r in there if self.stood(f"{r} signs", there[r].signs, SILENCE_LIMIT)}
@@ -58,29 +58,29 @@ class Watch:
         return f"the others waited {WAIT_LIMIT:.0f} s for {named(late, lives)}" if late else ""
 
     def stood(self, name: str, count: object, limit: float) -> bool:
-        """Return whether a count, by this name, has stood still for longer than a limit."""
+        """Return whether the count of this name has not changed for longer than a limit."""
         if self._changed.get(name, (None, 0))[0] != count:
             self._changed[name] = count, self.periods
         return (self.periods - self._changed[name][1]) * PERIOD > limit
 
 
 def named(ranks: Iterable[int], lives: Mapping[int, Life]) -> str:
-    """Return these processes and their hosts: of a host that goes, they can be many."""
+    """Return the ranks and hosts of these processes, or of the first three if there are more."""
     names = [f"rank {rank} on {lives[rank].host}" for rank in sorted(ranks)]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class Heartbeat:
-    """The signs of life of this process, and what follows from those of the others.
+    """Reports the signs of life of this process, and ends the run if those of another one stop.
 
-    The main process watches all, itself included, and they watch it.
+    The main process watches all processes, including itself; the others watch the main process.
 
     Args:
-        store: What all processes write to and read from, by a client of its own.
+        store: A client of the key-value store of the run, which only the heartbeat uses.
     """
 
     def __init__(self, store: Any, rank: int, world_size: int, turns: Turns) -> None:
-        self.store = store  # no Store: in the types of torch 2.4, that lacks multi_get
+        self.store = store  # Any, since in the types of torch 2.4, Store lacks multi_get
         self.rank, self.world_size, self.turns = rank, world_size, turns
         self._signs, self._left = 0, threading.Event()
         works = (self._exchange, self._guard)
@@ -88,20 +88,20 @@ class Heartbeat:
         self._tell(0)
 
     def start(self) -> None:
-        """Begin, once all processes are there."""
+        """Start the threads, once all processes have joined."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Leave the run. The end of Python would abort the process if a thread were still in C++."""
+        """Leave the run. At exit, Python would abort if a thread were still in C++."""
         self._left.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10)
 
     def missing(self) -> str:
-        """Return the processes that give no sign of life now, or nothing."""
-        with suppress(RuntimeError):  # there is no store any more
+        """Return the processes that give no sign of life now, or an empty string."""
+        with suppress(RuntimeError):  # the store is gone
             before = self._ask(self.world_size)
             time.sleep(3 * PERIOD)
             after = self._ask(self.world_size)
@@ -117,9 +117,9 @@ class Heartbeat:
         return {rank: Life(int(row[0]), int(row[1]), row[2]) for rank, row in enumerate(rows)}
 
     def _exchange(self) -> None:
-        """Tell and ask, in a thread."""
+        """Report the counts of this process and read those of others, in a thread."""
         watch, count = Watch(), 1 if self.rank else self.world_size
-        with suppress(RuntimeError):  # the store is closed: then collective operations fail
+        with suppress(RuntimeError):  # the store is closed: collective operations fail too
             while not self._left.wait(PERIOD):
                 self._signs += 1
                 self._tell(self._signs)
@@ -132,22 +132,22 @@ class Heartbeat:
         self._left.set()
 
     def _guard(self) -> None:
-        """Watch the other thread: if the host of the store goes silently, it waits for ever."""
+        """Watch the other thread, which hangs if the host of the store is lost without a trace."""
         host, before, periods = os.environ["MASTER_ADDR"], -1, 0
         while not self._left.wait(PERIOD):
             periods = periods + 1 if self._signs == before else 0
             before = self._signs
             if periods * PERIOD > SILENCE_LIMIT:
-                if os.environ["LOCAL_RANK"] == "0":  # each host for itself: it reaches no other
+                if os.environ["LOCAL_RANK"] == "0":  # once per host: without the store
                     _say(f"no sign of life from {host} for {SILENCE_LIMIT:.0f} s")
                 os._exit(2)
 
     def _end(self, problem: str) -> None:
-        """End the run, and say why, unless another process does."""
+        """End the run, and print the reason unless another process has."""
         if self.store.add("lost", 1) == 1:
             _say(problem)
         self._tell(ENDED)
-        time.sleep(2 * PERIOD)  # until the others know, for this process may have the store
+        time.sleep(2 * PERIOD)  # until the others know, since this process may serve the store
         os._exit(2)
 
 

@@ -1,4 +1,4 @@
-"""What the launcher of this process says: torchrun, srun or mpirun."""
+"""The variables of the launcher of this process: torchrun, srun or mpirun."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from . import UserError
 
 
 def launched() -> dict[str, str]:
-    """Return what torchrun would set, if srun or mpirun started this as one of several processes.
+    """Return the variables that torchrun would set, if srun or mpirun started several processes.
 
-    Libraries read these variables too.
+    Set them in the environment: libraries read them too.
     """
     given = os.environ
     if "LOCAL_RANK" in given:
         return {}
-    if given.get("OMPI_COMM_WORLD_SIZE", "1") != "1":  # first: srun may have started mpirun
+    if given.get("OMPI_COMM_WORLD_SIZE", "1") != "1":  # first, since srun may have started mpirun
         prefix = "OMPI_COMM_WORLD_"
         found = {name: given[prefix + name] for name in ("RANK", "LOCAL_RANK")}
         found["WORLD_SIZE"] = given[f"{prefix}SIZE"]
@@ -27,7 +27,7 @@ def launched() -> dict[str, str]:
     elif given.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         found = {"RANK": given["SLURM_PROCID"], "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"]}
         found["LOCAL_RANK"] = "0" if _has_gpu_of_its_own() else given["SLURM_LOCALID"]
-        # Of node[07-10,12],other: node07
+        # The first host: node07 of node[07-10,12],other
         first = re.sub(r"\[(\w+)[^]]*\]", r"\1", given["SLURM_STEP_NODELIST"]).split(",")[0]
         start = f"{given['SLURM_JOB_ID']}.{given.get('SLURM_STEP_ID', '')}"
     else:
@@ -38,13 +38,13 @@ def launched() -> dict[str, str]:
 
 
 def name_of_start() -> str:
-    """Return what the processes of this start of a run have in common, and no others."""
+    """Return a name that only the processes of this start of a run share."""
     names = ("START_OF_RUN", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
     return " ".join(os.environ.get(name, "") for name in names)
 
 
 def ranks() -> tuple[int, int, int | None]:
-    """Return the rank, the world size and the local rank, which is None for a process alone."""
+    """Return the rank, the world size and the local rank, which is None without a launcher."""
     given = os.environ
     if "LOCAL_RANK" not in given:
         for name in ("WORLD_SIZE", "SLURM_NTASKS", "PMI_SIZE"):
@@ -58,7 +58,7 @@ def ranks() -> tuple[int, int, int | None]:
         if not (value if name == "MASTER_ADDR" else value.isdigit()):
             way = "start the processes with torchrun"
             if "OMPI_COMM_WORLD_SIZE" in given:
-                way = "mpirun takes -x MASTER_ADDR=HOST -x MASTER_PORT=29500"
+                way = "use mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500"
             raise UserError(f"{name} is {value!r}: {way}")
     rank, world_size = int(given["RANK"]), int(given["WORLD_SIZE"])
     if rank >= world_size:
@@ -67,7 +67,7 @@ def ranks() -> tuple[int, int, int | None]:
 
 
 def _has_gpu_of_its_own() -> bool:
-    """Return whether srun shows each task one of the GPUs that the job has on this node."""
+    """Return whether each task sees only one of the GPUs that the job has on this node."""
     names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
     one = any(os.environ.get(name, ",").count(",") == 0 for name in names)
     return one and os.environ.get("SLURM_GPUS_ON_NODE", "1") != "1"

@@ -1,4 +1,4 @@
-"""The data of a run: read sample by sample, each with random numbers of its own, and by workers."""
+"""Loading data: sample by sample, each with its own random seed, and with worker processes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Data(NamedTuple):
     """The data of a run.
 
     Attributes:
-        train, validation, test: The best checkpoint is chosen on the second; the third is read
-            after that.
-        collate: What makes a batch of a list of samples. None is for data sets that can read a
-            whole batch, as `dataset[indices]` with a tensor of int64; what they draw at random
-            depends on the number of processes, too.
+        train, validation, test: The data sets. The best checkpoint is chosen on the validation
+            set; the test set is read only after that.
+        collate: Makes a batch of a list of samples. None is for data sets that can read a whole
+            batch, as `dataset[indices]` with a tensor of int64; the random numbers that they draw
+            also depend on the number of processes.
     """
 
     train: Samples
@@ -42,7 +42,7 @@ class Data(NamedTuple):
 
 
 class Reader(Dataset[Any]):
-    """Reads the batch of a part, each sample with random numbers of its own."""
+    """Reads the batch of a part, and seeds the random numbers of each sample."""
 
     def __init__(self, dataset: Samples, collate: Callable[[list[Any]], Any] | None) -> None:
         self.dataset, self.collate = dataset, collate
@@ -57,7 +57,7 @@ class Reader(Dataset[Any]):
                 seed_all(mix(part.key, position), CPU)
                 samples.append(self.dataset[index])
             return self.collate(samples)
-        except StopIteration as error:  # which would pass for the end of the data
+        except StopIteration as error:  # otherwise the data would seem to end here
             raise RuntimeError("the data set raised StopIteration") from error
 
 
@@ -67,8 +67,8 @@ def batches(
     """Yield the batches of these parts of a data set, on the device.
 
     Raises:
-        UserError: A worker cannot be started, died, or sends nothing.
-        Stopped: A signal came while there was no data.
+        UserError: A worker cannot start, has died, or cannot send its data.
+        Stopped: A signal came while this waited for data.
     """
     reader = Reader(samples, data.collate)
     items: Iterator[Any] = map(reader.__getitem__, parts)
@@ -78,10 +78,10 @@ def batches(
         while (batch := process.stop.wait_for(next, items, END)) is not END:
             yield batch if process.device == CPU else to_device(batch, process.device)
     except (Exception, Stopped) as error:
-        _kill_workers()  # who may take long to read what they began
-        process.stop.check()  # a signal to all processes may have ended one that workers need
+        _kill_workers()  # they may be in a long read
+        process.stop.check()  # the signal may have ended a process that workers need
         known = isinstance(error, (RuntimeError, OSError, EOFError))
-        if not workers or not known or str(error).startswith("Caught "):  # from the data set
+        if not workers or not known or str(error).startswith("Caught "):  # raised by the data set
             raise
         why = first_line(error).rstrip(".")
         way = "use fewer --workers, or enlarge /dev/shm"
@@ -89,7 +89,7 @@ def batches(
 
 
 def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool) -> Iterator[Any]:
-    """Return the batches that workers read, who leave signals to this process and end with it."""
+    """Return the batches of workers, which leave signals to this process and end when it does."""
     loader = DataLoader(
         reader,
         sampler=parts,
@@ -98,15 +98,15 @@ def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool
         pin_memory=pin,
         worker_init_fn=_begin_worker,
     )
-    # At exit, multiprocessing would wait for them to end by SIGTERM: so they are killed before
+    # Kill workers at exit: multiprocessing would send SIGTERM, which they block, and wait for ever
     atexit.unregister(_kill_workers)
     atexit.register(_kill_workers)
     try:
         if sys.platform == "win32":
             return iter(loader)
         if multiprocessing.get_start_method() != "fork":
-            resource_tracker.ensure_running()  # now, since to start it unblocks signals
-        # A worker, and the server that forks it, inherits which signals are blocked
+            resource_tracker.ensure_running()  # now, since starting it unblocks signals
+        # Workers, and the server that forks them, inherit the blocked signals
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         handler = signal.getsignal(signal.SIGCHLD)
         try:
@@ -114,7 +114,7 @@ def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             if threading.current_thread() is threading.main_thread():
-                # Not torch's, which raises wherever this process is: whatever waits for data raises
+                # Undo torch's handler, which raises anywhere: waiting for data raises as well
                 signal.signal(signal.SIGCHLD, handler)
     except OSError as error:
         raise UserError(f"cannot start {workers} workers ({error}): use fewer --workers") from error
@@ -126,13 +126,13 @@ def _begin_worker(_: int) -> None:
             parent.join()
             os._exit(1)
 
-    def cannot_send(error: Exception, _: object) -> None:  # the trainer would wait for the batch
+    def cannot_send(error: Exception, _: object) -> None:  # the trainer would wait for ever
         print(f"a worker cannot send a batch: {first_line(error)}", file=sys.stderr, flush=True)
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(cannot_send)  # type: ignore[attr-defined]
-    sys.excepthook = lambda *_: None  # of the thread that shares memory, when the trainer ends
+    sys.excepthook = lambda *_: None  # of the thread that shares memory, once the trainer ends
 
 
 def _kill_workers() -> None:

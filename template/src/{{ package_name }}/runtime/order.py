@@ -1,9 +1,9 @@
-"""The order of the data: which samples a step has, and which of them each process reads.
+"""The order of the data: which samples are in a step, and which of them each process reads.
 
-Both, and what is drawn at random for a sample, follow from the seed, the step and the position in
-the batch: not from the number of processes and workers, nor from where a run was resumed. So there
-is no state to store. The permutation of an epoch is a function, and no list: it takes the memory of
-a block, and a run over a billion samples resumes at any step at once.
+The order, and the random numbers of a sample, depend on the seed, the step and the position in the
+batch, but not on the number of processes or workers, nor on where a run was resumed. So there is no
+state to save. The permutation of an epoch is a function rather than a list: it takes the memory of
+one block, and a run over a billion samples resumes at any step immediately.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy.typing as npt
 from . import UserError
 from .dist import Process
 
-# The version of the order, which a checkpoint holds. With another one, keep the functions of this
-# one for the runs that began with it, and choose by the version in the checkpoint
+# Version of the order, saved in each checkpoint. If you change the order, raise it, keep the old
+# functions for runs that began with them, and choose by the version in the checkpoint
 ORDER = 2
-BLOCK = 1 << 14  # places in the order that are computed at once: with fewer, each costs more
+BLOCK = 1 << 14  # places computed at once: in smaller blocks, each costs more
 MASK = (1 << 64) - 1
 
 
 class Samples(Protocol):
-    """What has a length and is read by index: a data set of torch or of Hugging Face, or a list."""
+    """Anything with a length and an index: a torch or Hugging Face data set, or a list."""
 
     def __len__(self) -> int: ...
 
@@ -34,7 +34,7 @@ class Samples(Protocol):
 
 
 class Part(NamedTuple):
-    """What one process reads at once: positions in a batch, the indices there, and a seed."""
+    """What one process reads at once: positions in a batch, the samples there, and a seed."""
 
     key: int
     positions: npt.NDArray[np.int64]
@@ -55,14 +55,14 @@ def mix(*numbers: int) -> int:
 def train_parts(
     samples: Samples, process: Process, step: int, seed: int, batch_size: int, parts: int = 1
 ) -> Iterator[Part]:
-    """Yield what one process reads from a step on, part by part and without end.
+    """Yield the parts (micro-batches) that one process reads from a step on, without end.
 
-    However many processes and parts share a step, together they read the same samples. An epoch
-    leaves out the samples at its end that do not fill a batch.
+    However many processes and parts share a step, together they read the same samples. Each epoch
+    drops the last samples if they do not fill a batch.
 
     Args:
         batch_size: Samples in a step, over all processes.
-        parts: Parts of this process's share of a step.
+        parts: Micro-batches per step in each process.
 
     Raises:
         UserError: The batch cannot be shared equally, or is larger than the data set.
@@ -86,7 +86,7 @@ def train_parts(
 
 
 def eval_parts(samples: Samples, process: Process, seed: int, batch_size: int) -> Iterator[Part]:
-    """Yield what one process reads of a whole data set: all together, each sample once.
+    """Yield what one process reads of a data set; all processes together read each sample once.
 
     Raises:
         UserError: It is empty.
@@ -117,11 +117,11 @@ def length_of(samples: Samples) -> int:
 
 
 def permuted(places: range, count: int, key: int) -> npt.NDArray[np.int64]:
-    """Return what a random permutation of 0 to count - 1 has at these places.
+    """Return the numbers at these places in a random permutation of 0 to count - 1.
 
     A Feistel network on pairs of a high and a low number, for any count below 2**63: method 3 of
     Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (2002). Three rounds are visibly not
-    random, more than four no better. Integers alone: it is the same in every release of NumPy.
+    random; more than four are no better. Integers only: every release of NumPy gives the same.
     """
     low_base = math.isqrt(count - 1) + 1
     high_base = -(-count // low_base)
@@ -132,19 +132,19 @@ def permuted(places: range, count: int, key: int) -> npt.NDArray[np.int64]:
             base = low_base if number % 2 else high_base
             drawn = scrambled(low, mix(key, number), base)
             drawn += high
-            # Modulo the base: what is below 0 wraps to a large number
+            # Modulo the base: a difference below 0 wraps to a large number
             high, low = low, np.minimum(drawn, drawn - np.uint64(base))
         return high * np.uint64(low_base) + low
 
     found = permute(np.arange(places.start, places.stop, dtype=np.uint64))
-    # There are a few more pairs than numbers: one that is none of them is permuted until it is
+    # There are a few more pairs than numbers: permute those again that are too large
     while len(beyond := np.flatnonzero(found >= count)):
         found[beyond] = permute(found[beyond])
     return found.view(np.int64)
 
 
 def scrambled(numbers: npt.NDArray[np.uint64], key: int, base: int) -> npt.NDArray[np.uint64]:
-    """Return for each number one below the base, as if drawn at random (splitmix64)."""
+    """Return a pseudorandom number below the base for each number (splitmix64)."""
     drawn = numbers + np.uint64(key)
     drawn ^= drawn >> np.uint64(30)
     drawn *= np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""How fast a run is: the share of a GPU's peak that it uses, and a trace of a few steps."""
+"""The speed of a run: its throughput, the share of the GPU's peak (MFU), and a profiler trace."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .device import to_device
 from .dist import Process
 from .steps import Interval
 
-# Matrix multiplication in bf16 and fp16 with fp32 sums, dense, in TFLOP/s, by the first pattern
-# that the name of the device matches. From the data sheets of NVIDIA and AMD; for GeForce, from
-# the white papers of Ada and Blackwell. A device that is not here has no share of its peak.
+# Dense matrix multiplication in bf16 and fp16 with fp32 accumulation, in TFLOP/s, by the first
+# pattern that matches the name of the device. From the data sheets of NVIDIA and AMD; for GeForce,
+# from the white papers of Ada and Blackwell. For other devices, no share of the peak is reported.
 PEAKS = {
     r"\bB200\b": 2250.0,
     r"\bH200 NVL\b": 835.0,
@@ -39,7 +39,7 @@ PEAKS = {
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOP/s that a device reaches at most in this number format, or 0 if unknown."""
+    """Return the peak FLOP/s of a device in this number format, or 0 if unknown."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return 0.0
     name = torch.cuda.get_device_name(device)
@@ -49,10 +49,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def count_flops(loss: Callable[..., Any], model: nn.Module, batch: Any, *options: Any) -> float:
-    """Return the FLOPs of a batch, forwards and backwards.
+    """Return the FLOPs of the forward and the backward pass of a batch.
 
-    Computes with shapes alone, on a copy without weights: it takes no memory of the device, and
-    changes neither the model nor a random number. 0 if the model needs values to compute with.
+    It computes with shapes only, on a copy without weights: this takes no memory of the device, and
+    changes neither the model nor a random number. It returns 0 if the model needs actual values.
     """
     tensors = [*model.parameters(), *model.buffers()]
     memo: dict[int, Any] = {}
@@ -60,7 +60,7 @@ def count_flops(loss: Callable[..., Any], model: nn.Module, batch: Any, *options
         shape = tensor.detach().to("meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if is_parameter else shape
-    with suppress(Exception):  # whatever a model does with values
+    with suppress(Exception):  # of a model that needs actual values
         copied = copy.deepcopy(model, memo)
         with FlopCounterMode(display=False) as counter:
             loss(copied, to_device(batch, torch.device("meta")), *options)[0].backward()
@@ -69,10 +69,10 @@ def count_flops(loss: Callable[..., Any], model: nn.Module, batch: Any, *options
 
 
 class Speed:
-    """How fast steps are.
+    """The throughput of a run.
 
     Args:
-        unit: What the loss is of, such as samples.
+        unit: Name of what the loss counts, such as samples.
     """
 
     def __init__(self, process: Process, dtype: torch.dtype, unit: str) -> None:
@@ -81,12 +81,12 @@ class Speed:
         self._flops: float | None = None
 
     def count(self, samples: Any, loss: Callable[..., Any], *arguments: Any) -> None:
-        """Count the FLOPs of a batch once, for each of its samples, if a peak is known."""
+        """Count the FLOPs per sample, at the first batch, if the peak of the device is known."""
         if self.peak and self._flops is None:
             self._flops = count_flops(loss, *arguments) / max(1.0, float(samples))
 
     def of(self, interval: Interval) -> dict[str, float]:
-        """Return how many samples were learned from in a second, and the share of the peak."""
+        """Return the samples per second in an interval, and the share of the peak if known."""
         rate = float(interval.count) / (time.perf_counter() - interval.begin)
         found = {f"{self.unit}_per_second": rate}
         if self._flops:
@@ -95,10 +95,10 @@ class Speed:
 
 
 class Trace:
-    """A trace of the fourth to the sixth step of the main process."""
+    """A profiler trace of the fourth to sixth steps of the main process."""
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.note = folder / "trace.json", "no trace: it takes four steps"
+        self.path, self.note = folder / "trace.json", "no trace: fewer than four steps were taken"
         steps = schedule(wait=1, warmup=2, active=3, repeat=1)
         self._profile = profile(schedule=steps, on_trace_ready=self._write)
         self._profile.start()
@@ -108,7 +108,7 @@ class Trace:
         self._profile.step()
 
     def close(self) -> None:
-        """Write what there is, if the run is shorter."""
+        """Stop, and write what there is if the run is shorter."""
         self._profile.stop()
 
     def _write(self, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""How far a run is: a line in a log, or a bar at the bottom of a terminal."""
+"""The progress of a run: a line in a log, or a bar at the bottom of a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def shown(name: str, value: float) -> str:
-    """Return a figure as a person reads it."""
+    """Return a metric as text for a person."""
     unit, _, per = name.rpartition("_per_")
     if per == "second":
         return f"{value:,.0f} {unit}/s" if value >= 100 else f"{value:.3g} {unit}/s"
@@ -30,11 +30,11 @@ def shown(name: str, value: float) -> str:
 
 
 class Progress:
-    """How far a run is, and its newest figures.
+    """The progress of a run, and its newest metrics.
 
     Attributes:
         step: The last step that was taken.
-        newest: The newest value of each figure, by name.
+        newest: The newest value of each metric, by name.
     """
 
     def __init__(self, step: int, steps: int, monitor: str) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._begin, self._begin_step = time.monotonic(), step
 
     def left(self) -> str:
-        """Return the time that the other steps will take, as those did that were taken."""
+        """Return the time left, estimated from the steps so far, or at the end, the time taken."""
         elapsed, taken = time.monotonic() - self._begin, self.step - self._begin_step
         if self.step >= self.steps:
             return f"{duration(elapsed)} in all"
@@ -53,7 +53,7 @@ class Progress:
         return f"{duration(elapsed / taken * (self.steps - self.step))} left"
 
     def percent(self) -> int:
-        """Return the share that is done, in percent: 100 is the end."""
+        """Return the completed share, in percent."""
         return 100 * self.step // self.steps
 
     def line(self, metrics: Mapping[str, float]) -> str:
@@ -63,7 +63,7 @@ class Progress:
         return "  ".join([head, f"{time.strftime('%H:%M:%S')}, {self.left()}", *figures])
 
     def bar(self, width: int) -> str:
-        """Return a line of this width for a terminal: a bar where there is room for one."""
+        """Return a line of this width for a terminal, with a bar if there is room for one."""
         share = self.step / self.steps
         figures = [shown(name, self.newest[name]) for name in self._figures if name in self.newest]
         text = "  ".join([f"{self.step}/{self.steps}", self.left(), *figures])
@@ -86,7 +86,7 @@ class Bar:
         self._thread.start()
 
     def close(self) -> None:
-        """Leave the last line as it is, and go to the next."""
+        """Draw the line for the last time, and move to the next."""
         self._closed.set()
         self._thread.join()
         self._write("\n")
@@ -100,7 +100,7 @@ class Bar:
         try:
             width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
             line = f"\r{self._draw(width - 1)}{end}"  # the last column would wrap
-            # Not by sys.stdout, whose lock a worker would inherit if it were forked just now
+            # Bypass sys.stdout: a worker that is forked right now would inherit its lock, held
             os.write(sys.stdout.fileno(), line.encode(errors="replace"))
         except OSError:  # the terminal is gone
             self._closed.set()

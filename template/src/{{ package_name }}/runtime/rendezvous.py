@@ -1,4 +1,4 @@
-"""How the processes of a run meet, and report an error once."""
+"""The rendezvous of the processes of a run, and errors that only one of them reports."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .heartbeat import Heartbeat
 from .launch import launched, name_of_start, ranks
 
 JOIN_LIMIT = 600.0  # seconds to wait for a process that has not joined
-# For what no heartbeat finds: that all of them wait in one and the same collective operation
+# For a hang that no heartbeat detects: all processes wait in the same collective operation
 COLLECTIVE_LIMIT = timedelta(minutes=30)
 
 
 @contextmanager
 def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
-    """Join the processes that a launcher started, if one did, while the context lasts.
+    """Join the other processes of a launcher, if there is one, while the context lasts.
 
-    Unless it is quiet, the first line says on which device the main process computes.
+    Unless quiet, it prints the device of the main process first.
 
     Raises:
-        UserError: This process cannot have the device, or cannot meet the others.
-        Stopped: A signal came before they met.
+        UserError: The device cannot be used, or the other processes cannot be reached.
+        Stopped: A signal came before all had joined.
     """
     os.environ.update(launched())
     rank, world_size, local_rank = ranks()
@@ -58,7 +58,7 @@ def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
                 process.print_device()
             yield process
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # for they hold the model
+            traceback.clear_frames(error.__traceback__)  # its frames hold the model
             _report_once(error, store, heartbeat)
             raise
         finally:
@@ -71,7 +71,7 @@ def join_processes(device_name: str, quiet: bool = False) -> Iterator[Process]:
 
 
 def _choose(name: str, local_rank: int) -> tuple[torch.device, str, UserError | None]:
-    """Return the device of this process and the reason, or why it can have none."""
+    """Return the device of this process and the reason for it, or why there is none."""
     try:
         return (*choose_device(name, local_rank), None)
     except UserError as error:
@@ -79,23 +79,23 @@ def _choose(name: str, local_rank: int) -> tuple[torch.device, str, UserError | 
 
 
 def _agree(store: dist.Store, failure: UserError | None) -> None:
-    """Raise in all processes if one of them can have no device."""
+    """Raise an error in all processes if one of them has no device."""
     if failure:
-        time.sleep(0.5)  # until the others know, for this process may have the store
+        time.sleep(0.5)  # until the others know, since this process may serve the store
         raise failure
     if store.add("failed", 0):
-        raise ReportedError("another process can have no device")
+        raise ReportedError("another process has no device")
 
 
 def _meet(rank: int, world_size: int, stop: Stop, failure: UserError | None) -> dist.Store:
-    """Return what all processes write to and read from, once all are there.
+    """Return the key-value store that all processes share, once all have joined.
 
     Args:
-        failure: Why this process cannot continue: it tells the others.
+        failure: Why this process cannot continue, to be reported to the others.
 
     Raises:
-        UserError: They are not there in time, or are too many.
-        Stopped: A signal came before.
+        UserError: Some have not joined in time, or too many have.
+        Stopped: A signal came before all had joined.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -133,7 +133,7 @@ def _meet(rank: int, world_size: int, stop: Stop, failure: UserError | None) -> 
 
 
 def _connect(serves: bool = False) -> dist.Store:
-    """Return a client of what the processes of this start share, and serve it, if this one does."""
+    """Return a client of the store of this start of the run; with `serves`, its server too."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(host, port, None, serves, wait_for_workers=False)
     return dist.PrefixStore(name_of_start(), store)
@@ -155,11 +155,11 @@ def _init_process_group(process: Process, store: dist.Store) -> None:
 
 
 def _report_once(error: BaseException, store: dist.Store, heartbeat: Heartbeat | None) -> None:
-    """Replace an error that another process reports, or whose cause another one reports.
+    """Replace an error by a ReportedError if another process reports it, or its cause.
 
     Raises:
-        ReportedError: It is such an error.
-        UserError: Another process is gone, and none has said why.
+        ReportedError: Another process reports it.
+        UserError: No other process does, and the user can fix it, or contact was lost.
     """
     if isinstance(error, ReportedError) or not isinstance(error, Exception):
         return
@@ -168,11 +168,11 @@ def _report_once(error: BaseException, store: dist.Store, heartbeat: Heartbeat |
     try:
         errors = store.add("errors", 0 if lost else 1)
         known = store.add("lost" if lost else text, 1) > 1 or (lost and errors > 0)
-    except RuntimeError:  # the process that has the store is gone
+    except RuntimeError:  # the process that serves the store is gone
         known = False
     if lost:
         names = heartbeat.missing() if heartbeat and not known else ""
-        reason = re.sub(r"^\[.*?\] ", "", first_line(error))  # without a line number in C++
+        reason = re.sub(r"^\[.*?\] ", "", first_line(error))  # without the source location in C++
         text = f"lost contact with {names or 'the other processes'}: {reason}"
     if lost or isinstance(error, UserError):
         raise (ReportedError if known else UserError)(text) from error

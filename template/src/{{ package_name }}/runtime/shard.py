@@ -1,8 +1,9 @@
-"""A network that is sharded across the processes: how it is built, and how its rows are saved.
+"""Sharding a network across the processes: how it is built, and how its rows are saved.
 
-FSDP2 of torch gives each process some rows of each tensor, and gathers a block of the network only
-while it computes. The blocks are in the attribute `blocks` of the network, if it has one; whatever
-is outside of them is one more. A checkpoint has a part for each process, a file like any other.
+FSDP2 of torch gives each process some rows of each tensor, and all-gathers a block of the network
+only while that computes. The blocks are in the attribute `blocks` of the network, if it has one;
+everything outside of them is one more block. Each process writes its part of a checkpoint to a file
+of the same format.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from . import UserError, checkpoint, first_line
 from .dist import Process, is_sharded
 
-PART_LIMIT = 60.0  # seconds until the main process sees what the others wrote
-# What a network raises that computes with the values of its weights while they have none
+PART_LIMIT = 60.0  # seconds for the main process to see the parts of the others
+# Errors of a network that uses the values of its weights before they have memory
 FAILURES = (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process) -> nn.Module:
-    """Return the network that a function builds, sharded, with the weights that it would have had.
+    """Return a network, sharded, with the same initial weights as without sharding.
 
     Args:
         build: Returns the same network each time.
-        dtype: Number format to compute in; weights, sums of gradients and outputs stay in fp32.
+        dtype: Number format to compute in; weights, gradient reduction and outputs stay in fp32.
 
     Raises:
         UserError: torch cannot shard it.
     """
     if not is_available(process.device):
-        needed = "--shard needs torch 2.6 or newer, and on a CPU more than 2.6"
+        needed = "--shard needs torch 2.6 or newer, and on a CPU newer than 2.6"
         raise UserError(f"{needed}: this is {torch.__version__}")
     fsdp: Any = importlib.import_module("torch.distributed.fsdp")
     model = without_memory(build, process)
@@ -48,7 +49,7 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
     if not (isinstance(blocks, lists) and all(isinstance(block, nn.Module) for block in blocks)):
         raise UserError("--shard needs a ModuleList as the attribute `blocks` of the network")
     if any(map(is_lazy, model.parameters())):
-        return model  # which is refused
+        return model  # which Process.wrap refuses
     half = dtype != torch.float32
     formats = {"param_dtype": dtype, "reduce_dtype": torch.float32} if half else {}
     try:
@@ -65,15 +66,15 @@ def sharded(build: Callable[[], nn.Module], dtype: torch.dtype, process: Process
 
 
 def is_available(device: torch.device) -> bool:
-    """Return whether this torch has FSDP2 for a device; on a CPU, a part of it came later."""
-    fsdp = importlib.import_module("torch.distributed.fsdp")  # here, since it takes a while
+    """Return whether this torch has FSDP2 for a device; support for CPUs came later."""
+    fsdp = importlib.import_module("torch.distributed.fsdp")  # here, since the import is slow
     complete = device.type != "cpu" or hasattr(torch.cpu.Stream, "record_event")
     return complete and hasattr(fsdp, "fully_shard")
 
 
 def without_memory(build: Callable[[], nn.Module], process: Process) -> nn.Module:
-    """Return the network that a function builds, its weights without memory if that is possible."""
-    mode: Any = Deferred  # which torch has no types for
+    """Return a network, if possible with weights that have no memory yet."""
+    mode: Any = Deferred  # torch has no types for it
     try:
         with mode():
             model = build()
@@ -91,12 +92,12 @@ def _has_no_memory(cls: type, func: Any, types: Any, args: Any = (), kwargs: Any
 
 
 class Later(Tensor):
-    """A tensor that has no memory yet, and notes what is written to it.
+    """A tensor that has no memory yet, and records the operations that write to it.
 
     Attributes:
-        twin: The same on the meta device.
-        whole: What it is a view of, or itself, there.
-        writes: What was written to that.
+        twin: The same tensor on the meta device.
+        whole: The tensor on the meta device that `twin` is a view of, or `twin` itself.
+        writes: The recorded writes to `whole`.
     """
 
     twin: Tensor
@@ -120,11 +121,11 @@ class Later(Tensor):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        if value is not self:  # as Module.to assigns what has the format already
+        if value is not self:  # Module.to may assign a tensor to itself
             raise NotImplementedError("a weight that has no memory yet gets another's")
 
     def write(self, func: Any, *args: Any, **kwargs: Any) -> Later:
-        """Note what writes to it, and draw the random numbers that this draws."""
+        """Record a write, and draw the random numbers that it draws."""
         if self.dtype != self.whole.dtype:
             raise NotImplementedError(f"{func} of the bits of a weight")
         args, kwargs = tree_map_only(Tensor, Tensor.clone, (args, kwargs))
@@ -135,7 +136,7 @@ class Later(Tensor):
         return self
 
     def read(self) -> Tensor:
-        """Return what was written, with the random numbers that were drawn for it."""
+        """Return a tensor in memory: replay the writes, with the same random numbers."""
         whole = torch.empty_strided(self.whole.shape, self.whole.stride(), dtype=self.whole.dtype)
         with torch.random.fork_rng(devices=[]):
             for func, place, args, kwargs, state in self.writes:
@@ -145,9 +146,9 @@ class Later(Tensor):
 
 
 class Deferred(TorchDispatchMode):
-    """A context in which what torch.empty makes, as all layers of torch do, has no memory.
+    """A context in which tensors of torch.empty, which all layers of torch use, have no memory.
 
-    Random numbers are drawn in it and dropped, so that each write has those that it would have had.
+    Random numbers are drawn and dropped, so that each write gets the same ones as without sharding.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -183,11 +184,11 @@ def _place(tensor: Tensor) -> tuple[Any, Any, int]:
 
 
 def write_part(path: Path, state: dict[str, Any], start: str, process: Process) -> dict[str, Any]:
-    """Write the rows that this process has of a state, and return what is left of it.
+    """Write this process's rows of a state, and return the state without rows.
 
     Args:
-        path: The checkpoint that it will be.
-        start: A name of this start of the run: what an earlier one wrote is not overwritten.
+        path: Path of the checkpoint.
+        start: Name of this start of the run, so that parts of an earlier one are not overwritten.
 
     Raises:
         UserError: They cannot be written.
@@ -211,7 +212,7 @@ def write_part(path: Path, state: dict[str, Any], start: str, process: Process) 
 
 
 def complete(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, once all of its parts are there, and delete those of the one before it.
+    """Write a checkpoint once all of its parts exist, and delete the parts that it had before.
 
     Raises:
         UserError: A part is missing, or it cannot be written.
@@ -227,7 +228,7 @@ def complete(path: Path, state: dict[str, Any]) -> None:
 
 
 def map_nested(function: Callable[[str, Any], Any], value: Any, name: str = "") -> Any:
-    """Return nested dictionaries with what a function makes of each name and value."""
+    """Return nested dictionaries with a function applied to each value and its name."""
     if not isinstance(value, dict):
         return function(name, value)
     return {key: map_nested(function, each, f"{name}/{key}") for key, each in value.items()}

@@ -1,4 +1,4 @@
-"""What a run resumes from, and which of its checkpoints is the best."""
+"""The state that a run resumes from, and its checkpoints, of which one is the best."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .settings import plain, restored
 from .shard import complete, write_part
 from .weights import fitted, load_saved, opened
 
-# Settings that do not shape the result: they may change when a finished run is started again
+# Settings that do not affect the result: they may change when a finished run is started again
 OPERATIONAL = {"device", "workers", "eval_batch_size", "log_every", "save_every", "keep", "profile"}
 
 
 class TrainingState:
-    """What changes in training, besides the step: weights, optimizer and scaler."""
+    """The state that training changes, besides the step: weights, optimizer and scaler."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
@@ -34,11 +34,11 @@ class TrainingState:
         if not self.names.keys() >= set(given):
             raise UserError("the optimizer has a parameter that the model does not have")
         for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])  # as torch's schedulers call it
+            group.setdefault("initial_lr", group["lr"])  # the name that torch's schedulers use
         self.given = self._groups()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, that of the optimizer by the names of the parameters."""
+        """Return the state; the state of the optimizer is keyed by the names of the parameters."""
         return {
             "model": self.model.state_dict(),
             "optimizer": type(self.optimizer).__name__,
@@ -49,7 +49,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore a state. An option of the optimizer that is given otherwise now stays as given.
+        """Restore a state, except for options of the optimizer whose given values have changed.
 
         Raises:
             UserError: It is the state of another model or optimizer.
@@ -70,7 +70,7 @@ class TrainingState:
         before = {n: fitted(found[n], p) for p, n in self.names.items() if n in found}
         state = {numbers[name]: values for name, values in before.items()}
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for parameter, values in self.optimizer.state.items():  # torch gave them its dtype
+        for parameter, values in self.optimizer.state.items():  # torch cast them to its dtype
             for key, value in before[self.names[parameter]].items():
                 if isinstance(value, Tensor):
                     values[key] = value.to(values[key].device)
@@ -88,7 +88,7 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        settings: A dataclass, `out` and `keep` among its fields.
+        settings: A dataclass with at least the fields `out` and `keep`.
     """
 
     def __init__(self, settings: Any, state: TrainingState, process: Process) -> None:
@@ -101,14 +101,14 @@ class Checkpoints:
     def resume(
         self, scale: Callable[[int], float], operational: Collection[str] = OPERATIONAL
     ) -> int:
-        """Restore the newest checkpoint, if there is one, and return its step, otherwise 0.
+        """Restore the newest checkpoint, if there is one, and return its step, or 0.
 
         Args:
-            scale: Returns the share of its learning rate that a step has now.
-            operational: Names of settings that do not shape the result.
+            scale: Returns the factor of the learning rate at a step, with the current settings.
+            operational: Names of settings that do not affect the result.
 
         Raises:
-            UserError: It does not match, or the run is finished and its result would be another.
+            UserError: It does not match, or the run is finished and its result would change.
         """
         process, settings = self.process, self.settings
         saved = process.main_only(checkpoint.load_newest, self.folder)
@@ -131,7 +131,7 @@ class Checkpoints:
             rate = group["initial_lr"] * scale(step + 1)
             lines["steps"] += f": the learning rate goes from {group['lr']:.3g} to {rate:.3g}"
         self.chosen_by, self.evaluated, self.saved = saved["chosen_by"], saved["evaluated"], step
-        # A best checkpoint of a later step is of a course that the run may not take again
+        # A best checkpoint of a later step is from a course that the run may not repeat
         if process.main_only(checkpoint.best_step, self.folder) <= step:
             self.best = saved["best"]
         place = f"step {step} in {self.folder}"
@@ -153,36 +153,36 @@ class Checkpoints:
 
     @contextmanager
     def saved_on_error(self, step: int) -> Iterator[None]:
-        """Write a checkpoint if what is done in the context fails, in whichever process."""
+        """Write a checkpoint if an error ends the context, in whichever process."""
         try:
             yield
         except Exception:
             path = checkpoint.path_of(self.folder, step)
-            try:  # without a message to the others, who may not have failed
+            try:  # not collectively: the others may not have failed
                 state = write_part(path, self._state(step), self.start, self.process)
                 if self.process.is_main:
                     complete(path, state)
-            except UserError as error:  # less than what it was for
+            except UserError as error:  # the other error matters more
                 self.process.print(f"warning: {error}")
             raise
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of a step, unless it is there."""
+        """Write the checkpoint of a step, unless it exists."""
         if self.saved != step:
             self._write(checkpoint.path_of(self.folder, step), step)
             self.process.main_only(checkpoint.prune, self.folder, step, self.settings.keep)
             self.saved = step
 
     def keep_best(self, step: int, figures: dict[str, float], monitor: str, mode: str) -> None:
-        """Write a checkpoint as the best, if a figure is better than all before, by max or min.
+        """Write the best checkpoint if a metric is better (higher or lower) than all before.
 
         Raises:
-            UserError: There is no such figure, or no such mode.
+            UserError: There is no such metric, or no such mode.
         """
         if mode not in ("max", "min"):
             raise UserError(f"MODE is {mode!r}: use max or min")
         if monitor not in figures:
-            raise UserError(f"MONITOR is {monitor!r}, but what is measured is {', '.join(figures)}")
+            raise UserError(f"MONITOR is {monitor!r}, but measure returns {', '.join(figures)}")
         if self.chosen_by != f"{mode} {monitor}":
             self.best, self.chosen_by = math.nan, f"{mode} {monitor}"
         figure, self.evaluated = figures[monitor], step
@@ -190,7 +190,7 @@ class Checkpoints:
         if better or math.isnan(self.best):
             self.best = figure
             self._write(self.folder / checkpoint.BEST, step)
-        if step == self.saved:  # a signal had put this evaluation off
+        if step == self.saved:  # a signal had postponed this evaluation
             self._write(checkpoint.path_of(self.folder, step), step)
 
     def _write(self, path: Path, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a step does with the gradients of all processes, and what is known of the last steps."""
+"""Gradients over all processes and micro-batches of a step, and metrics of the last steps."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .dist import Process, is_sharded
 
 
 class Interval:
-    """Sums over the steps since the last log. They stay on the device: a step waits for nothing."""
+    """Sums over the steps since the last log, on the device, so that no step waits for it."""
 
     def __init__(self, zero: Tensor) -> None:
         self.losses = self.norms = zero
-        self.count: Any = 0  # a tensor, if a model or several processes count
+        self.count: Any = 0  # a tensor, if the task returns one or processes add theirs
         self.steps, self.begin = 0, time.perf_counter()
 
     def add(self, loss: Tensor, count: Any, norm: Tensor) -> None:
-        """Add a step: its loss in this process, its count in all, and the norm of the gradient."""
+        """Add a step: its loss in this process, its count in all of them, and its gradient norm."""
         self.losses, self.count = self.losses + loss, self.count + count
         self.norms, self.steps = self.norms + norm, self.steps + 1
 
@@ -42,7 +42,7 @@ def check_finite(figures: dict[str, float], scaler: GradScaler, step: int, folde
     """Refuse to continue when the run has diverged.
 
     Raises:
-        UserError: A figure is not finite, or the gradients are not at any scale of half precision.
+        UserError: A metric is not finite, or fp16 gradients overflow at every loss scale.
     """
     if not math.isfinite(sum(figures.values())) or scaler.get_scale() < 1e-3:
         found = checkpoint.newest_first(folder)
@@ -52,9 +52,9 @@ def check_finite(figures: dict[str, float], scaler: GradScaler, step: int, folde
 
 
 def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterator[Any]:
-    """Yield the batches of a step; only with the last are gradients averaged over processes.
+    """Yield the micro-batches of a step; only the last one averages gradients over processes.
 
-    A signal between two of them restores the buffers, such as running statistics.
+    If a signal comes between two of them, buffers such as running statistics are restored.
 
     Raises:
         UserError: After the last, a parameter has no gradient.
@@ -73,13 +73,13 @@ def step_batches(samples: Iterator[Any], model: nn.Module, parts: int) -> Iterat
 
 
 def sync_gradients(model: nn.Module, sync: bool) -> None:
-    """Say whether the next backward pass of a wrapped model averages gradients over processes."""
+    """Set whether the next backward pass of a wrapped model averages gradients over processes."""
     if isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = sync
 
 
 def check_gradients(parallel: nn.Module) -> None:
-    """Refuse parameters without a gradient, for which several processes would wait in vain.
+    """Refuse parameters without a gradient: DDP would wait for it in vain.
 
     Raises:
         UserError: A parameter has none.
@@ -95,7 +95,7 @@ def same_everywhere(norm: float, process: Process) -> float:
     """Return the norm of the gradient, which is the same in all processes.
 
     Raises:
-        UserError: It is not: the gradients were not averaged.
+        UserError: It differs, so the gradients were not averaged.
     """
     norms = process.gather(norm)
     if max(norms) > 1.01 * min(norms):
@@ -105,10 +105,10 @@ def same_everywhere(norm: float, process: Process) -> float:
 
 
 def scale_gradients(optimizer: torch.optim.Optimizer, factor: Any, clip: float) -> Tensor:
-    """Multiply the gradients, and scale them down to a norm of at most clip, unless that is 0.
+    """Multiply the gradients by a factor, then clip their norm to `clip`, unless that is 0.
 
     Returns:
-        The norm before that, a tensor without dimensions.
+        The norm before clipping, a tensor without dimensions.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]

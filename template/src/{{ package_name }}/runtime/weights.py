@@ -37,7 +37,7 @@ class Rows:
 
 
 def opened(saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a checkpoint with the rows that are in its parts.
+    """Return a checkpoint with the rows of its parts, which stay on the disk.
 
     Raises:
         UserError: A part cannot be read.
@@ -59,10 +59,10 @@ def _rows(path: Path) -> Any:
 
 
 def fitted(value: Any, like: Any) -> Any:
-    """Return what was saved of a tensor: whole, or if that is sharded, the rows of this process.
+    """Return the saved value of a tensor: whole or, if it is sharded, this process's rows.
 
     Args:
-        value: It may be a dictionary of what an optimizer keeps for a tensor.
+        value: A saved tensor, or a dictionary of an optimizer's state for one.
     """
     if isinstance(value, dict):
         return {key: fitted(each, like) for key, each in value.items()}
@@ -74,7 +74,7 @@ def fitted(value: Any, like: Any) -> Any:
     if not is_sharded(like):
         return value.read(0, shape[0])
     mesh = like.device_mesh
-    size = -(-shape[0] // mesh.size())  # of the first; the last may have less, or nothing
+    size = -(-shape[0] // mesh.size())  # of most processes; the last may have fewer, or none
     begin = min(size * mesh.get_local_rank(), shape[0])
     mine = value.read(begin, min(begin + size, shape[0])).to(like.device)
     stride = torch.empty(shape, device="meta").stride()
@@ -88,12 +88,12 @@ def load_weights(
     """Load weights by name, and return the names of those that were left out.
 
     Args:
-        source: Where the weights are from.
-        hint: What to do if one does not match.
+        source: Where the weights are from, for the error.
+        hint: What to do if one does not match, for the error.
         partly: Whether to leave out those that do not match.
 
     Raises:
-        UserError: One does not match, or none does.
+        UserError: One does not match or, with `partly`, none does.
     """
     mine = model.state_dict()
     shapes = {n: (_shape(weights.get(n)), _shape(mine.get(n))) for n in {**mine, **weights}}
@@ -123,12 +123,12 @@ def _shape(value: Any) -> str:
 
 
 def start_from(settings: Any, model: nn.Module, process: Process) -> None:
-    """Load weights of another run, if the settings say so.
+    """Load the weights of another run, if the settings say so.
 
     Args:
-        settings: A dataclass, `init_from` and `init_partly` among its fields: a checkpoint, the
-            folder of a run or a safetensors file; and whether to leave out, and name, those of
-            its weights that do not match.
+        settings: A dataclass with the fields `init_from`, a checkpoint, the folder of a run or a
+            safetensors file, and `init_partly`, whether to leave out, and print, the names of
+            weights that do not match.
 
     Raises:
         UserError: They cannot be read, or do not match.
@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def export_weights(model: nn.Module, path: Path, step: int) -> None:
-    """Write the weights of a model as safetensors; a weight that two layers share, twice.
+    """Write the weights of a model as safetensors; one that two layers share is written twice.
 
     Raises:
         UserError: The file cannot be written.
@@ -176,7 +176,7 @@ def export_weights(model: nn.Module, path: Path, step: int) -> None:
     temporary = Path(f"{path}.tmp")
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode  # by the umask; safetensors makes it 0600
+        mode = temporary.stat().st_mode  # from the umask; safetensors would set 0600
         save_file(weights, temporary, metadata={"format": "pt", "step": str(step)})
         temporary.chmod(mode)
         temporary.replace(path)
