@@ -354,7 +354,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             },
         },
         "warning",
-        "not as in uv.lock: p0, p1, p2, p3, …",
+        "these differ from uv.lock: p0, p1, p2, p3, …",
         ["uv sync --no-group cu132 --group cpu"],
     ),
     "a backend that the next command replaces": (
@@ -1238,7 +1238,7 @@ def test_the_environment_is_the_one_of_uv(tmp_path: Path) -> None:
         subprocess.run(["uv", "lock", "--quiet"], cwd=root / "demo", check=True, env=without_uv())
         output = run(root / "demo").stdout
         environment = root / (".venv" if name == "member" else "demo/.venv")
-        assert f"  error    the environment {environment}: there is none" in output.splitlines()
+        assert f"  error    the environment {environment}: it does not exist" in output.splitlines()
 
 
 # The command
@@ -1263,7 +1263,7 @@ def test_the_command_prints_groups_and_a_summary() -> None:
     assert headings == list(load(project_of()).GROUPS)
     assert re.fullmatch(r"errors: \d, warnings: \d", lines[-1])
     assert "\033" not in done.stdout
-    assert f"  error    the environment {project_of()}/none: there is none" in lines
+    assert f"  error    the environment {project_of()}/none: it does not exist" in lines
     assert "           -> uv sync" in lines
 
 
@@ -1297,7 +1297,7 @@ def test_odd_variables_do_no_harm(environ: dict[str, str]) -> None:
     assert "\033" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("errors: ")
     if environ.get("UV_PROJECT_ENVIRONMENT") == "":
-        assert f"the environment {project_of()}/.venv: there is none" in done.stdout
+        assert f"the environment {project_of()}/.venv: it does not exist" in done.stdout
 
 
 @pytest.mark.parametrize("limit", ["nan", "inf", "soon"])

@@ -163,7 +163,7 @@ def test_packages_that_are_not_as_in_the_lock(environment: Path) -> None:
     shutil.rmtree(information)
     ((level, text, fix),) = wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment)))
     assert (level, fix) == ("warning", ["uv sync"])
-    assert "not as in uv.lock: " in text
+    assert "these differ from uv.lock: " in text
     assert "filelock" in text
 
 
