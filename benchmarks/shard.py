@@ -72,7 +72,7 @@ def main() -> None:
     print(f"{given.depth} blocks of width {given.width}, {given.processes} processes\n")
     print("| | DDP | `--shard` |\n|---|---|---|")
     print(f"| a step | {whole:.2f} s | {sharded:.2f} s, {statistics.median(ratios):.2f} x |")
-    print(f"| memory of a process at its peak, without libraries | {mb:.0f} MB | {less:.0f} MB |")
+    print(f"| peak memory of a process, without libraries | {mb:.0f} MB | {less:.0f} MB |")
 
 
 if __name__ == "__main__":
