@@ -240,7 +240,7 @@ def test_a_process_that_freezes_is_named_and_does_not_hold_the_nodes(short: dict
 def test_a_job_whose_time_is_always_up_is_not_queued_for_ever(short: dict[str, Job]) -> None:
     job = short["hasty"]
     assert job.ended() == "FAILED"
-    assert job.log.endswith("error: its time was nearly up at once, five times: give the job a longer --time\n")
+    assert job.log.endswith("error: the time limit was near right after the start, five times: use a longer --time\n")
     assert job.restarts >= 4
 
 
