@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HIDDEN = ("step", "time", "share_of_peak")  # not plotted, like rates per second
+HIDDEN = ("step", "time", "share_of_peak")  # not plotted, nor are rates per second
 COLORS = {"training": "#4878a8", "validation": "#d1603d"}
 MARKED = 60  # points of a curve up to which each has a marker
 DECADES = 1.5  # range of values from which a scale is logarithmic

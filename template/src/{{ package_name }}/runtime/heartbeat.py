@@ -138,7 +138,7 @@ class Heartbeat:
             periods = periods + 1 if self._signs == before else 0
             before = self._signs
             if periods * PERIOD > SILENCE_LIMIT:
-                if os.environ["LOCAL_RANK"] == "0":  # once per host: without the store
+                if os.environ["LOCAL_RANK"] == "0":  # one line per host: they share no store now
                     _say(f"no sign of life from {host} for {SILENCE_LIMIT:.0f} s")
                 os._exit(2)
 

@@ -114,7 +114,7 @@ def _from_workers(reader: Reader, parts: Iterable[Part], workers: int, pin: bool
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             if threading.current_thread() is threading.main_thread():
-                # Undo torch's handler, which raises anywhere: waiting for data raises as well
+                # Undo torch's handler, which raises anywhere: waiting for data raises anyway
                 signal.signal(signal.SIGCHLD, handler)
     except OSError as error:
         raise UserError(f"cannot start {workers} workers ({error}): use fewer --workers") from error
@@ -132,7 +132,7 @@ def _begin_worker(_: int) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(cannot_send)  # type: ignore[attr-defined]
-    sys.excepthook = lambda *_: None  # of the thread that shares memory, once the trainer ends
+    sys.excepthook = lambda *_: None  # silences the thread that shares memory when the trainer ends
 
 
 def _kill_workers() -> None:

@@ -60,7 +60,7 @@ def count_flops(loss: Callable[..., Any], model: nn.Module, batch: Any, *options
         shape = tensor.detach().to("meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if is_parameter else shape
-    with suppress(Exception):  # of a model that needs actual values
+    with suppress(Exception):  # any error of a model that needs actual values
         copied = copy.deepcopy(model, memo)
         with FlopCounterMode(display=False) as counter:
             loss(copied, to_device(batch, torch.device("meta")), *options)[0].backward()

@@ -100,7 +100,7 @@ class Bar:
         try:
             width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
             line = f"\r{self._draw(width - 1)}{end}"  # the last column would wrap
-            # Bypass sys.stdout: a worker that is forked right now would inherit its lock, held
+            # Bypass sys.stdout: a worker that is forked right now would inherit its held lock
             os.write(sys.stdout.fileno(), line.encode(errors="replace"))
         except OSError:  # the terminal is gone
             self._closed.set()

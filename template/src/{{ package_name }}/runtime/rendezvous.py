@@ -159,7 +159,7 @@ def _report_once(error: BaseException, store: dist.Store, heartbeat: Heartbeat |
 
     Raises:
         ReportedError: Another process reports it.
-        UserError: No other process does, and the user can fix it, or contact was lost.
+        UserError: No other does, and contact was lost or the user can fix the error.
     """
     if isinstance(error, ReportedError) or not isinstance(error, Exception):
         return

@@ -158,7 +158,7 @@ class Checkpoints:
             yield
         except Exception:
             path = checkpoint.path_of(self.folder, step)
-            try:  # not collectively: the others may not have failed
+            try:  # no collective operation: the others may not have failed
                 state = write_part(path, self._state(step), self.start, self.process)
                 if self.process.is_main:
                     complete(path, state)
