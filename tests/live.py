@@ -17,6 +17,7 @@ from functools import cache
 
 from packaging.version import Version
 
+from tests import downloads
 from tests.replica import pypi
 from tests.replica.wheels import triton_versions
 from tests.table import (
@@ -113,6 +114,18 @@ def compare_release(index: str, release: str, package: str) -> Iterator[str]:
         yield f"torch {version} needs macOS {newest}, not {RELEASES[release]['macos']}"
 
 
+def compare_downloads(index: str = pypi.PYPI) -> Iterator[str]:
+    """Yield where torch takes another size on PyPI than in the table, in the last version of each release."""
+    there = {wheel["version"] for wheel, _, _ in wheels(index, "torch")}
+    for release, row in RELEASES.items():
+        version = versions(release, "torch")[-1]
+        if version in there:  # otherwise that is a difference already
+            found = downloads.of_version(index, version, row["python"][0], row["macos"])
+            for platform, size in found.items():
+                if downloads.differ(known := row.get("download", {}).get(platform, 0), size):
+                    yield f"torch {version} takes {size} MB on {platform}, not {known}"
+
+
 @cache
 def build_of(package: str, url: str) -> str:
     """Return the backend of a wheel, which PyPI's do not have in their names."""
@@ -188,7 +201,7 @@ def compare_backend(index: str, backend: str, package: str) -> Iterator[str]:
 
 def differences() -> tuple[list[str], bool]:
     """Return the differences from all indexes, and whether PyTorch's can be reached; print how many there are."""
-    found = list(compare_pypi())
+    found = [*compare_pypi(), *compare_downloads()]
     print(f"PyPI: {len(found)} differences")
     try:
         more = list(compare_index())

@@ -35,6 +35,7 @@ def release() -> dict[str, object]:
         "patches": {f"{NEXT}.0": companions | {"torchvision": f"{major}.{int(minor) + 1}.0"}},
         "triton": {"rocm": "triton-rocm", "xpu": "triton-xpu"},
         "pypi": {**dict.fromkeys(LINUX, CUDA), "macos-arm64": "cpu", "windows-x86_64": "cpu"},
+        "download": newest["download"],
         "builds": {
             CUDA: [*LINUX, "windows-x86_64"],
             newest["pypi"]["linux-x86_64"]: LINUX,

@@ -39,6 +39,7 @@ def test_a_release_says_everything(release: str) -> None:
         assert {"torchvision", "torchaudio"} <= set(patch) <= set(COMPANIONS)
     assert_builds(row)
     assert set(row["pypi"]) == set(row["builds"]["cpu"]) == set(PLATFORMS), "other platforms fall back to the CPU build"
+    assert list(row["download"]) == list(PLATFORMS)
     assert set(row.get("plain", [])) <= {"torch", *COMPANIONS}
     assert re.fullmatch(r"\d+\.0", row["macos"])
 
@@ -78,6 +79,7 @@ def test_no_key_is_mistyped() -> None:
         "gpus",
         "plain",
         "pypi",
+        "download",
         "builds",
     ]
     assert {key for row in RELEASES.values() for key in row} == {*known, "left_out"}

@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT / "site"), str(ROOT / "site" / "engine")]
 
 import build
 import machines
-from engine import for_cmd, for_powershell
+from engine import for_cmd, for_powershell, in_units
 
 ASSETS = Path(os.environ.get("SITE", ".")).resolve() / "assets"
 SHARDS = 4
@@ -208,6 +208,62 @@ def test_nonsense_is_an_error_in_one_line(request_: dict[str, Any], engine: Engi
     assert set(reply) == {"error"}
     assert len(reply["error"].splitlines()) == 1
     assert engine.render()["files"]
+
+
+# Advice
+
+
+@pytest.mark.parametrize(
+    ("machine", "backend"),
+    [
+        ({"system": "linux", "machine": "x86_64", "gpus": [{"vendor": "nvidia", "target": "8.9"}]}, "cu132"),
+        ({"system": "linux", "machine": "aarch64", "gpus": [{"vendor": "nvidia", "target": "12.1"}]}, "cu132"),
+        ({"system": "darwin", "machine": "arm64"}, "cpu"),
+        ({"system": "win32", "machine": "AMD64"}, "cpu"),
+    ],
+    ids=PLATFORMS,
+)
+def test_the_download_of_a_build_on_pypi_is_said(
+    machine: dict[str, Any], backend: str, engine: Engine, request: pytest.FixtureRequest
+) -> None:
+    platform = request.node.callspec.id
+    advice = engine.ask(type="advise", machines=[machine])
+    assert advice["answers"]["backend"] == backend
+    size = RELEASES[advice["answers"]["torch"]]["download"][platform]
+    assert advice["downloads"] == [f"uv sync downloads about {in_units(size)} for torch"]
+
+
+def test_what_is_not_known_of_a_download_is_not_said(engine: Engine) -> None:
+    card = {"vendor": "nvidia", "target": "9.0"}
+    on_the_index = {"system": "linux", "machine": "x86_64", "gpus": [card], "cuda": "12.4"}
+    without_wheels = {"system": "linux", "machine": "riscv64"}
+    advice = engine.ask(type="advise", machines=[on_the_index, without_wheels])
+    assert advice["answers"]["backend"] == "cu126"
+    assert advice["downloads"] == ["how much uv sync downloads for torch is not measured", ""]
+
+
+def test_each_machine_downloads_its_own_build(engine: Engine) -> None:
+    machine = {"system": "linux", "machine": "x86_64"}
+    machines = [machine | {"gpus": [{"vendor": "nvidia", "target": target}]} for target in ("10.0", "6.1")]
+    advice = engine.ask(type="advise", machines=machines)
+    assert advice["answers"] | {"torch": "2.14", "backend": "cu130", "other_backends": ["cu126"]} == advice["answers"]
+    known, unknown = advice["downloads"]
+    assert in_units(RELEASES["2.14"]["download"]["linux-x86_64"]) in known
+    assert "not measured" in unknown
+
+
+def test_a_machine_without_a_gpu_does_not_download_the_build_of_the_others(engine: Engine) -> None:
+    machine = {"system": "linux", "machine": "x86_64"}
+    advice = engine.ask(type="advise", machines=[machine | {"gpus": [{"vendor": "nvidia", "target": "9.0"}]}, machine])
+    assert (advice["answers"]["backend"], advice["answers"]["other_backends"]) == ("cu132", ["cpu"])
+    known, unknown = advice["downloads"]
+    assert "GB" in known
+    assert "not measured" in unknown
+
+
+@pytest.mark.parametrize(("megabytes", "text"), [(98, "98 MB"), (3000, "3 GB"), (4100, "4.1 GB")])
+def test_a_size_is_in_megabytes_or_gigabytes(megabytes: int, text: str) -> None:
+    assert in_units(megabytes) == text
 
 
 # A project from the page

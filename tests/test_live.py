@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -11,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import live, table
-from tests.replica import serving
+from tests import downloads, live, table
+from tests.replica import JSON, Handler, serving
 from tests.replica.wheels import platform_tag, python_tags
 from tests.table import BACKENDS, PLATFORMS, RELEASES, on_pypi, versions
 
@@ -104,6 +106,73 @@ def test_each_difference_of_pypi_is_found(pypi: str, tmp_path: Path) -> None:
     ]
 
 
+SIZED = {
+    "torch-2.0.0-cp311-cp311-manylinux_2_28_x86_64.whl": 1_000_000_000,
+    "torch-2.0.0-cp311-cp311-manylinux_2_28_aarch64.whl": 100_000_000,
+    "torch-2.0.0-cp311-cp311-macosx_14_0_arm64.whl": 80_000_000,
+    "torch-2.0.0-cp311-cp311-win_amd64.whl": 123_456_789,
+    "torch-2.0.0-cp312-cp312-win_amd64.whl": 999_999_999,
+    "cuda-1.0-py3-none-any.whl": 1_000,
+    "libs-1.0-py3-none-manylinux_2_17_x86_64.whl": 2_000_000_000,
+    "libs-1.0-py3-none-manylinux_2_17_aarch64.whl": 0,
+    "libs-2.0-py3-none-manylinux_2_17_x86_64.whl": 5_000_000_000,
+    "fast-1.0-py3-none-any.whl": 90_000_000,
+    "fast-1.1-py3-none-any.whl": 2_000_000,
+    "fast-2.0-py3-none-any.whl": 90_000_000,
+}
+REQUIRED = {
+    "torch": ["cuda[libs]==1.0; platform_system == 'Linux'", "fast<2; platform_machine != 'AMD64'"],
+    "cuda": ["libs==1.*; extra == 'libs'", "nothing; extra == 'other'"],
+}
+
+
+class Sized(Handler):
+    """An index of wheels that are not there, but have sizes and metadata."""
+
+    def do_GET(self) -> None:
+        name = self.path.strip("/").rpartition("/")[2]
+        if name.endswith(".metadata"):
+            package, version = name.split("-")[:2]
+            lines = ["Metadata-Version: 2.1", f"Name: {package}", f"Version: {version}", "Provides-Extra: libs"]
+            lines += [f"Requires-Dist: {line}" for line in REQUIRED.get(package, [])]
+            self.reply("\n".join([*lines, ""]).encode(), "application/octet-stream")
+        else:
+            files = [
+                {
+                    "filename": file,
+                    "url": file,
+                    "hashes": {"sha256": hashlib.sha256(file.encode()).hexdigest()},
+                    "size": size,
+                    "core-metadata": True,
+                }
+                for file, size in SIZED.items()
+                if file.startswith(f"{name}-")
+            ]
+            self.reply(json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": files}).encode(), JSON)
+
+
+def test_a_download_is_all_that_uv_would_install() -> None:
+    with serving(Sized) as url:
+        assert downloads.of_version(url, "2.0.0", "3.11", "14.0") == {
+            "linux-x86_64": 3000,
+            "linux-aarch64": 100,
+            "macos-arm64": 82,
+            "windows-x86_64": 120,
+        }
+
+
+def test_a_download_of_another_size_is_a_difference(pypi: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {version: row["download"] for row in RELEASES.values() for version in row["patches"]}
+    monkeypatch.setattr(downloads, "of_version", lambda _, version, *rest: rows[version])
+    assert list(live.compare_downloads(pypi)) == []
+    newer = {"linux-x86_64": 2900, "linux-aarch64": 3300, "macos-arm64": 150}
+    monkeypatch.setitem(rows, "2.13.0", rows["2.13.0"] | newer)
+    assert list(live.compare_downloads(pypi)) == [
+        "torch 2.13.0 takes 3300 MB on linux-aarch64, not 2900",
+        "torch 2.13.0 takes 150 MB on macos-arm64, not 120",
+    ]
+
+
 def test_an_index_like_the_table_has_no_difference(replica: str) -> None:
     assert list(live.compare_index(replica)) == []
 
@@ -158,6 +227,7 @@ def test_an_index_out_of_reach_is_skipped_with_the_reason(
         raise OSError("no route to host")
 
     monkeypatch.setattr(live, "compare_pypi", list)
+    monkeypatch.setattr(live, "compare_downloads", list)
     monkeypatch.setattr(live, "compare_index", unreachable)
     assert live.main() == 0
     assert (
@@ -167,5 +237,6 @@ def test_an_index_out_of_reach_is_skipped_with_the_reason(
 
 def test_differences_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "compare_pypi", lambda: ["torch 2.99.0 is on PyPI, but not in builds.yml"])
+    monkeypatch.setattr(live, "compare_downloads", list)
     monkeypatch.setattr(live, "compare_index", list)
     assert live.main() == 1

@@ -289,6 +289,14 @@ def test_machines_without_a_build_change_no_answer_and_say_so(page: Page) -> Non
     expect(page.locator("#advice")).to_be_hidden()
 
 
+def test_each_machine_says_how_much_it_downloads(page: Page) -> None:
+    add(page, "Windows x86_64", "RTX 50", "580 or newer")
+    add(page, "macOS on Apple silicon")
+    windows, mac = page.locator("#machines .reason").all_text_contents()
+    assert windows.endswith("; how much uv sync downloads for torch is not measured")
+    assert re.search(r"; uv sync downloads about \d+ MB for torch$", mac)
+
+
 def test_what_can_be_chosen_is_what_the_table_names(page: Page) -> None:
     systems = page.get_by_label("System", exact=True)
     assert systems.locator("option").all_text_contents() == [entry["name"] for entry in PLATFORMS.values()]

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tests import live
+from tests import downloads, live
 from tests.replica import pypi
 from tests.table import FILE, PLATFORMS, TABLE, open_facts
 from tests.yaml_edit import block, insert, put, remove, value
@@ -37,6 +37,7 @@ KEYS = [
     "plain",
     "left_out",
     "pypi",
+    "download",
     "builds",
 ]
 BACKEND = re.compile(r"(?P<kind>cu|rocm|xpu|cpu)(?P<version>[\d.]*)")
@@ -144,6 +145,15 @@ def published(package: str, version: str, packages: str, known: dict[str, str]) 
     return {key: entry for key, entry in row.items() if entry}
 
 
+def download(version: str, row: dict[str, Any], packages: str, known: dict[str, int]) -> dict[str, int]:
+    """Return what a version of torch takes on each platform; what is roughly known stays as it is."""
+    found = downloads.of_version(packages, version, row["python"][0], row["macos"])
+    return {
+        name: known[name] if name in known and not downloads.differ(known[name], mb) else mb
+        for name, mb in found.items()
+    }
+
+
 def in_order(platforms: list[str]) -> list[str]:
     return [name for name in PLATFORMS if name in platforms]
 
@@ -214,6 +224,7 @@ def write_release(text: str, release: str, packages: str, index: str | None) -> 
     rows = {patch: row | ({"torchcodec": codec} if codec else {}) for patch, row in patches(release, packages).items()}
     version = list(rows)[-1]
     row = published("torch", version, packages, old["pypi"] if version in old.get("patches", {}) else {})
+    row["download"] = download(version, row, packages, old.get("download", {}))
     row["builds"] = merged(
         old.get("builds", {}),
         {} if old else by_build(row["pypi"]),

@@ -266,6 +266,12 @@ class Engine:
         return buffer.getvalue()
 
     @cached_property
+    def table(self) -> dict[str, Any]:
+        """The table of builds."""
+        table: dict[str, Any] = self.template.questions_data["builds"]["default"][0]
+        return table
+
+    @cached_property
     def doctor(self) -> types.ModuleType:
         """The doctor of a rendered project, as a module."""
         module = types.ModuleType("doctor")
@@ -281,8 +287,11 @@ class Engine:
         made = [
             self.doctor.Machine(**{**one, "gpus": [self.doctor.Gpu(**gpu) for gpu in one["gpus"]]}) for one in described
         ]
-        advice = self.doctor.advise(made) if made else {"answers": {}, "reasons": [], "computing": 0}
-        return {**advice, "hints": list(map(self.hint, made)), "machines": described, "problems": problems}
+        nothing: dict[str, Any] = {"answers": {}, "reasons": [], "computing": 0}
+        advice = self.doctor.advise(made) if made else nothing
+        downloads = [self.download(one, advice["answers"]) for one in made]
+        hints = list(map(self.hint, made))
+        return {**advice, "hints": hints, "downloads": downloads, "machines": described, "problems": problems}
 
     def hint(self, machine: Any) -> str:
         """Return what a newer driver gives a machine that does not compute on its GPU with the one it has."""
@@ -294,13 +303,25 @@ class Engine:
         driver = self.doctor.oldest_driver(newer, backend)
         return f"driver {driver} or newer runs the {backend} build of torch {torch}" if advice["computing"] else ""
 
+    def download(self, machine: Any, answers: dict[str, Any]) -> str:
+        """Return how much `uv sync` downloads for torch, which is known of the build that PyPI carries for a machine."""
+        release, platform = answers["torch"], machine.platform
+        if not self.doctor.installs(machine, release):
+            return ""
+        backends = [answers["backend"], *answers["other_backends"]]
+        lean = ["cpu"] if "cpu" in backends and not machine.gpus else []
+        chosen = next((one for one in backends if self.doctor.served(machine, one, release)), [*lean, *backends][0])
+        row = self.table["releases"][release]
+        if self.doctor.gets(chosen, platform, release) != row["pypi"][platform]:
+            return "how much uv sync downloads for torch is not measured"
+        return f"uv sync downloads about {in_units(row['download'][platform])} for torch"
+
     def first(self) -> dict[str, Any]:
         """Return what the page shows before Python is there: the default project, and what can be chosen by name."""
-        table = self.template.questions_data["builds"]["default"][0]
         reply = self.render({})
         for file in reply["files"].values():
             file.pop("base64", None)  # not for the eye
-        return {**reply, "systems": menu.menu(table)}
+        return {**reply, "systems": menu.menu(self.table)}
 
     def reply(self, request: str) -> str | bytes:
         """Answer a message of the page, which is JSON."""
@@ -431,6 +452,10 @@ def for_cmd(text: str) -> str:
     quoted = re.sub(r'(\\*)"', r'\1\1\\"', text)
     quoted = '"' + re.sub(r"(\\+)$", r"\1\1", quoted) + '"'
     return re.sub(r'(["%^&|<>!()])', r"^\1", quoted)
+
+
+def in_units(megabytes: int) -> str:
+    return f"{megabytes} MB" if megabytes < 1000 else f"{megabytes / 1000:g} GB"
 
 
 def one_line(text: str) -> str:

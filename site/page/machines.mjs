@@ -25,11 +25,11 @@ export class Machines {
     this.#offer();
   }
 
-  /** Show what each machine computes on and why. `compare` then says what that means for the answers. */
-  show({ answers, reasons, hints }) {
+  /** Show what each machine computes on and why, and how much it downloads. `compare` then says what that means for the answers. */
+  show({ answers, reasons, hints, downloads }) {
     this.advised = answers;
     const rows = byId("machines").querySelectorAll(".reason");
-    reasons.forEach((reason, index) => say(rows[index], [reason, hints[index]].filter(Boolean).join("; ")));
+    reasons.forEach((reason, index) => say(rows[index], [reason, hints[index], downloads[index]].filter(Boolean).join("; ")));
     if (!answers.platforms?.length) say(byId("advice"), ""); // each machine says why
   }
 

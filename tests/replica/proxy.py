@@ -93,7 +93,7 @@ class Proxy(Handler):
         page = read(f"{pypi.PYPI}/{package}/", kind)
         if kind == JSON:
             content = json.loads(page)
-            content["files"] += [entry(wheel, "/simple/files/") for wheel in listed]
+            content["files"] += [{**entry(wheel, "/simple/files/"), "size": wheels.size(wheel)} for wheel in listed]
             content["versions"] += sorted({wheel.version for wheel in listed})
             page = json.dumps(content)
         else:

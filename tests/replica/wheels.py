@@ -263,6 +263,18 @@ def body(wheel: Wheel) -> bytes:
 
 
 @cache
+def size(wheel: Wheel) -> int:
+    """Return the size that is given of a wheel which PyPI does not have: that of the newest before it, if there is one."""
+    python, abi, platform = wheel.tag.split("-")
+    start = f"{wheel.package}-{like(wheel.package, wheel.version)}-{python}-{abi}-"
+    end = re.sub(r"^.*(?=(x86_|aarch|arm|amd)64$)", "", platform)
+    for file in pypi.files(pypi.PYPI, wheel.package):
+        if file["filename"].startswith(start) and file["filename"].endswith(f"{end}.whl"):
+            return int(file["size"])
+    return len(body(wheel))
+
+
+@cache
 def digest(wheel: Wheel) -> str:
     return hashlib.sha256(body(wheel)).hexdigest()
 
