@@ -321,7 +321,7 @@ class Engine:
         reply = self.render({})
         for file in reply["files"].values():
             file.pop("base64", None)  # not for the eye
-        return {**reply, "systems": menu.menu(self.table)}
+        return {**reply, "systems": menu.menu(self.table), "named": NAMED}
 
     def reply(self, request: str) -> str | bytes:
         """Answer a message of the page, which is JSON."""

@@ -12,11 +12,10 @@ import { show as showFile } from "./viewer.mjs";
 
 const COMMAND = "uvx copier copy gh:org/torch-uv-template myproj";
 const ADVISED = ["platforms", "backend", "torch", "other_backends"];
-// With these, a later release of the template renders the same
-const NAMED = ["platforms", "backend", "torch", "python"];
 
-// The reply for the default answers, and the systems and GPUs to choose from, prepared when the site was built
-const { systems, ...first } = await (await fetch(document.body.dataset.first)).json();
+// The reply for the default answers, and what does not change, prepared when the site was built: the systems and GPUs to
+// choose from, and the answers with which a later release of the template renders the same
+const { systems, named: NAMED, ...first } = await (await fetch(document.body.dataset.first)).json();
 
 let given = {}; // what the visitor has answered, or the machines have
 let advised = []; // the names of those that the machines have
