@@ -476,7 +476,8 @@ def test_a_link_also_counts_in_the_field_where_one_types(page: Page) -> None:
         ("__proto__=1&constructor=2", "The link answers “__proto__”, which is not a question."),
         ("project_name=<img src=x onerror=alert(1)>", "The link's project_name, “<img src=x onerror=alert(1)>”"),
         ("description=<script>alert(1)</script>", ""),
-        ("user_name=" + "x" * 100_000, "The link's user_name is too long."),
+        ("user_name=" + "x" * 1_001, "The link's user_name is too long."),
+        ("&".join(f"x{n}=1" for n in range(1_000)), "996 more answers of the link do not count."),
         ("description=%0A%00", "The link's description"),
         ("features=docker&features=", ""),
         ("%E0%A4%A=%&&==&", "The link answers"),
@@ -496,6 +497,41 @@ def test_a_link_that_is_outdated_or_hostile(fragment: str, said: str, page: Page
     assert dialogs == []
     expect(page.locator("#questions .refusal:visible")).to_have_count(0)
     assert "torch~=" in shown(page)
+
+
+@pytest.mark.parametrize(
+    ("part", "length"),
+    [("x", 20_000), ("description=%F0%9F%8E%89&", 20_000), ("backend=cpu&", 100_000), ("a=1&", 2_000_000)],
+)
+def test_a_long_link_is_refused_at_once(part: str, length: int, page: Page) -> None:
+    """By the clock of the page: a machine that is busy also needs its time to hand the link over."""
+    fragment = part * (length // len(part))
+    took = page.evaluate(
+        """async (fragment) => {
+          location.hash = fragment;
+          const start = performance.now();
+          const line = document.getElementById("from-link");
+          while (line.hidden) await new Promise((resolve) => setTimeout(resolve, 10));
+          return performance.now() - start;
+        }""",
+        fragment,
+    )
+    assert took < 2000
+    expect(page.locator("#from-link")).to_have_text(
+        f"The link is too long: it has {len(fragment) + 1} characters, and may have 16000."
+    )
+    settled(page)
+    assert page.url.partition("#")[2] == ""
+
+
+def test_what_the_page_writes_is_no_long_link(page: Page) -> None:
+    write(page, "description", "漢" * 5_000)
+    assert len(page.locator("#q-description").input_value()) == 1_000
+    link = page.url.partition("#")[2]
+    follow(page)
+    follow(page, link)
+    expect(page.locator("#from-link")).to_be_hidden()
+    assert page.locator("#q-description").input_value() == "漢" * 1_000
 
 
 # -- The same as Copier ----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import { arrange, make, prose, say } from "./dom.mjs";
+import { MOST_LETTERS } from "./link.mjs";
 
 const BY_NAME = "torch_index"; // asked in a terminal only with --ask
 // The first question of each section
@@ -83,7 +84,8 @@ export class Form {
 
 /** Ask for a text. */
 function text({ name, message }, answer) {
-  const input = make("input", { id: `q-${name}`, type: "text", spellcheck: false, "aria-describedby": `${name}-refusal` });
+  const attributes = { type: "text", spellcheck: false, maxLength: MOST_LETTERS, "aria-describedby": `${name}-refusal` };
+  const input = make("input", { id: `q-${name}`, ...attributes });
   let timer;
   input.addEventListener("input", () => {
     clearTimeout(timer);
