@@ -24,19 +24,21 @@ import tomllib
 import types
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import copier._main
+import copier._user_data
 import machines
 import menu
 from copier._main import Worker
 from copier._settings import SettingsModel
 from copier._template import Template
 from copier._types import Phase
-from copier._user_data import Question
+from copier._user_data import Question, parse_yaml_string
 from jinja2 import Environment, UndefinedError
+from jinja2.runtime import Context
 
 import adopt
 
@@ -57,6 +59,16 @@ class All(list[Any]):
 
     def __contains__(self, _: object) -> bool:
         return True
+
+
+class Words:
+    """A text, in the place of a template."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def render(self, *_: Any, **__: Any) -> str:
+        return self.text
 
 
 class Form:
@@ -180,7 +192,10 @@ class Engine:
         compiled = folder / "compiled"  # as the build of the site has left it
         self.codes: dict[bytes, Any] = marshal.loads(compiled.read_bytes()) if compiled.exists() else {}
         vars(self.env)["compile"] = self.compile_once
-        vars(self.env)["from_string"] = cache(self.env.from_string)
+        vars(self.env)["from_string"] = cache(self.from_string)
+        # Copier's sandbox is for templates of strangers; its checks are a tenth of the time
+        vars(self.env).update({name: partial(getattr(Environment, name), self.env) for name in ("getattr", "getitem")})
+        vars(self.env)["call"] = Context.call
         facts = self.env.get_template("includes/facts.jinja")
         facts.root_render_func = by_release(facts.root_render_func)
 
@@ -190,6 +205,10 @@ class Engine:
         if key not in self.codes:
             self.codes[key] = Environment.compile(self.env, source, name, *rest)
         return self.codes[key]
+
+    def from_string(self, source: str) -> Any:
+        """Return a template; of a text without anything to fill in, that text."""
+        return Environment.from_string(self.env, source) if "{" in source else Words(source)
 
     def visitor(self, form: Form, folder: Path) -> Visit:
         """Return a worker that asks all questions, also those that are not asked by default."""
@@ -367,6 +386,7 @@ def questionnaire(form: Form) -> Iterator[None]:
     try:
         with (
             replaced(copier._main, unsafe_prompt=form.prompt, is_git_available=lambda: False),
+            replaced(copier._user_data, parse_yaml_string=parse),
             # Not bound methods: the question is what they are given
             replaced(Question, get_default=lambda question: form.default(question)),
             replaced(Question, get_questionary_structure=lambda question: form.structure(question)),
@@ -374,6 +394,14 @@ def questionnaire(form: Form) -> Iterator[None]:
             yield
     finally:
         copier._main._operation.reset(token)
+
+
+def parse(text: str) -> Any:
+    """Parse YAML. What the template itself writes is JSON, which is read much faster."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return parse_yaml_string(text)
 
 
 @contextlib.contextmanager
