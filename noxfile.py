@@ -43,8 +43,7 @@ VARIANTS = [
 ]
 OWN = {"VIRTUAL_ENV": None, "UV_PROJECT_ENVIRONMENT": None, "UV_PYTHON": None}  # uv, as a user would run it
 USES = ("doctor_in_use", "fixes", "hosts", "in_use", "own_data", "shard", "swaps")  # tests of an installed project
-# One more than processors: tests also wait, for uv and its indexes
-WORKERS = f"--numprocesses={os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS', (os.cpu_count() or 1) + 1)}"
+WORKERS = f"--numprocesses={(os.cpu_count() or 1) + 1}"  # one more: tests also wait, for uv and its indexes
 TOMBI = ["--offline", "--quiet"]
 # The oldest Python that every release has
 PYTHON = min(set.intersection(*(set(entry["python"]) for entry in RELEASES.values())), key=Version)

@@ -77,7 +77,7 @@ class Task:
 
     def run(self, *command: str | Path, processes: int = 0) -> str:
         running = self.start(*command, processes=processes, stdout=subprocess.PIPE)
-        output, _ = running.communicate(timeout=300)
+        output, _ = running.communicate(timeout=900)  # hundreds of tests, on a busy machine
         assert running.returncode == 0, output
         return output
 
