@@ -87,7 +87,7 @@ def main() -> None:
             ours = Project.render(folder / "ours", **targets, **answers)
             ours.resolve_with(url)
             theirs = guide(ours, folder / "guide", sources, url)
-            compare(f"{title}, beside the guide's", partial(seconds, ours), partial(seconds, theirs))
+            compare(f"{title}, compared with the guide's", partial(seconds, ours), partial(seconds, theirs))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import time
@@ -10,14 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def environ() -> dict[str, str]:
-    """Give the environment of a user, whose Python keeps its bytecode."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
 def seconds(command: list[str], folder: Path) -> float:
     start = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environ(), check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
@@ -27,6 +21,5 @@ def compare(title: str, ours: Callable[[], float], theirs: Callable[[], float], 
     times = [(ours(), theirs()) for _ in range(pairs)]
     ratios = sorted(a / b for a, b in times)
     a, b = (statistics.median(column) for column in zip(*times, strict=True))
-    print(
-        f"{title}: {a:.2f} s beside {b:.2f} s, {statistics.median(ratios):.2f} x ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"{title}: {a:.2f} s compared with {b:.2f} s, {statistics.median(ratios):.2f} x ({spread})")

@@ -29,24 +29,27 @@ def repository(folder: Path) -> Path:
     return folder
 
 
+def bare(folder: Path) -> Path:
+    """Make a template that asks nothing, and has no file but the answers."""
+    (folder / "template").mkdir(parents=True)
+    (folder / "copier.yml").write_text("_subdirectory: template\n")
+    answers_file = folder / "template" / "{{ _copier_conf.answers_file }}.jinja"
+    answers_file.write_text("{{ _copier_answers | to_nice_yaml -}}\n")
+    return folder
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for template in (ours := folder / "ours", empty := folder / "empty"):
-            template.mkdir()
-        answers_file = "{{ _copier_conf.answers_file }}.jinja"
+        ours, empty, same = folder / "ours", bare(folder / "empty"), bare(folder / "same")
         files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         for file in files.splitlines():
             (ours / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, ours / file)
-        (empty / "copier.yml").write_text("_subdirectory: template\n")
-        (empty / "template").mkdir()
-        (empty / "template" / answers_file).write_text("{{ _copier_answers | to_nice_yaml -}}\n")
-        same = shutil.copytree(empty, folder / "same")
-        repository(ours), repository(empty)
-        subprocess.run(["copier", "copy", "--quiet", "--defaults", ours, folder / "demo"], check=True)
+        subprocess.run(["copier", "copy", "--quiet", "--defaults", repository(ours), folder / "demo"], check=True)
         (folder / "demo" / ".copier-answers.yml").unlink()
-        repository(shutil.copytree(folder / "demo", same / "template", dirs_exist_ok=True).parent)
+        shutil.copytree(folder / "demo", same / "template", dirs_exist_ok=True)
+        repository(empty), repository(same)
 
         for title, program in {"uvx copier": ["uvx", "copier"], "copier": ["copier"]}.items():
 
@@ -54,8 +57,10 @@ def main() -> None:
                 shutil.rmtree(folder / "demo", ignore_errors=True)
                 return seconds([*program, "copy", "--quiet", "--defaults", str(template), str(folder / "demo")], folder)
 
-            compare(f"{title} copy, beside an empty template", lambda: render(ours), lambda: render(empty))
-            compare(f"{title} copy, beside one with the same files", lambda: render(ours), lambda: render(same))
+            compare(f"{title} copy, compared with an empty template", lambda: render(ours), lambda: render(empty))
+            compare(
+                f"{title} copy, compared with one that has the same files", lambda: render(ours), lambda: render(same)
+            )
 
 
 if __name__ == "__main__":

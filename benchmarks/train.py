@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import demo
-from paired import compare, environ, seconds
+from paired import compare, seconds
 
 HERE = Path(__file__).parent
 NAMES = {"bare": "by hand", "project": "the project", "lightning": "Lightning", "accelerate": "Accelerate"}
@@ -46,7 +46,7 @@ def first_step(name: str, folder: Path) -> tuple[float, float]:
         out = tempfile.mkdtemp(dir=folder)
         command = [*DEMO, "train", "--steps=2", "--log-every=1", "--precision=fp32", f"--out={out}"]
     start = time.perf_counter()
-    running = subprocess.Popen(command, cwd=folder, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert running.stdout
     taken = next(time.perf_counter() - start for line in running.stdout if line.startswith(b"step 1"))
     running.stdout.read()
