@@ -20,7 +20,7 @@ from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.browser import OPTIONS, Quiet, served, site
+from tests.browser import OPTIONS, Pages, served, site
 
 ROUNDS = 5
 # One answer after the other, as a visitor gives them
@@ -51,16 +51,6 @@ ENGINE = """async (requests) => {
   }
   return found;
 }"""
-
-
-class Pages(Quiet):
-    """Serves as GitHub Pages does: what is loaded may be kept for ten minutes."""
-
-    protocol_version = "HTTP/1.1"
-
-    def end_headers(self) -> None:
-        self.send_header("Cache-Control", "max-age=600")
-        super().end_headers()
 
 
 def visit(context: BrowserContext, url: str) -> tuple[Page, float, float]:

@@ -10,7 +10,7 @@ import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -19,12 +19,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests import browser as browsers
-from tests.browser import WIDTHS, served, settled, site
+from tests.browser import WIDTHS, Pages, served, settled, site
 from tests.choosing import ask
 from tests.files import contents, without_origin
 from tests.project import Project
 from tests.table import BACKENDS, PLATFORMS, ROOT, TABLE, on_pypi
 from tests.test_questions import ASKED, questions
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=f"SKIPPED: {browsers.missing()}")
 
@@ -68,6 +69,17 @@ def visit(context: BrowserContext, errors: list[str]) -> Page:
     page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page
+
+
+@contextmanager
+def without(pattern: str, browser: Browser, url: str) -> Iterator[Page]:
+    """A page that cannot load what matches a pattern, until its context has no such route."""
+    context = browser.new_context(service_workers="block")
+    context.route(pattern, lambda route: route.abort())
+    page = context.new_page()
+    page.goto(url)
+    yield page
+    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -689,53 +701,33 @@ def test_without_scripts_the_command_line_is_named(browser: Browser, url: str) -
 
 
 def test_a_broken_engine_is_said(browser: Browser, url: str) -> None:
-    context = browser.new_context(service_workers="block")
-    context.route("**/*.gz", lambda route: route.abort())
-    page = context.new_page()
-    page.goto(url)
-    expect(page.locator("#trouble")).to_contain_text("Python does not work in this page", timeout=60_000)
-    expect(page.locator("#trouble")).to_contain_text(COMMAND)
-    context.close()
+    with without("**/*.gz", browser, url) as page:
+        expect(page.locator("#trouble")).to_contain_text("Python does not work in this page", timeout=60_000)
+        expect(page.locator("#trouble")).to_contain_text(COMMAND)
 
 
 def test_the_engine_starts_again_when_it_could_not(browser: Browser, url: str) -> None:
-    context = browser.new_context(service_workers="block")
-    context.route("**/core-*.gz", lambda route: route.abort())
-    page = context.new_page()
-    page.goto(url)
-    expect(page.locator("#trouble")).to_contain_text("Reload the page", timeout=60_000)
-    page.get_by_role("button", name="Add machine").click()
-    expect(page.locator("#machines li")).to_have_count(1)
-    expect(page.locator("#advice")).to_be_hidden(timeout=60_000)
-    expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ files$"))
-    context.unroute("**/core-*.gz")
-    page.get_by_label("TensorBoard").check()
-    settled(page)
-    assert "tensorboard" in shown(page)
-    expect(page.locator("#trouble")).to_be_hidden()
-    context.close()
+    with without("**/core-*.gz", browser, url) as page:
+        expect(page.locator("#trouble")).to_contain_text("Reload the page", timeout=60_000)
+        page.get_by_role("button", name="Add machine").click()
+        expect(page.locator("#machines li")).to_have_count(1)
+        expect(page.locator("#advice")).to_be_hidden(timeout=60_000)
+        expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ files$"))
+        page.context.unroute("**/core-*.gz")
+        page.get_by_label("TensorBoard").check()
+        settled(page)
+        assert "tensorboard" in shown(page)
+        expect(page.locator("#trouble")).to_be_hidden()
 
 
 @pytest.mark.parametrize("missing", ["first-*.json", "form-*.mjs"])
 def test_a_page_that_does_not_load_says_so(missing: str, browser: Browser, url: str) -> None:
-    context = browser.new_context(service_workers="block")
-    context.route(f"**/{missing}", lambda route: route.abort())
-    page = context.new_page()
-    page.goto(url)
-    late = page.locator("#late")
-    expect(late).to_be_hidden()
-    late.evaluate("notice => notice.getAnimations().forEach((each) => each.finish())")
-    expect(late).to_be_visible()
-    expect(late).to_contain_text(COMMAND)
-    context.close()
-
-
-class Pages(browsers.Quiet):
-    """Serves as GitHub Pages does: what is loaded may be kept for ten minutes."""
-
-    def end_headers(self) -> None:
-        self.send_header("Cache-Control", "max-age=600")
-        super().end_headers()
+    with without(f"**/{missing}", browser, url) as page:
+        late = page.locator("#late")
+        expect(late).to_be_hidden()
+        late.evaluate("notice => notice.getAnimations().forEach((each) => each.finish())")
+        expect(late).to_be_visible()
+        expect(late).to_contain_text(COMMAND)
 
 
 def test_a_new_version_leaves_no_mixture(browser: Browser, built: Path, tmp_path: Path) -> None:
@@ -760,10 +752,7 @@ def test_a_new_version_leaves_no_mixture(browser: Browser, built: Path, tmp_path
             text = path.read_text().replace(style.name, "page-new.css")
             path.write_text(re.sub(r'"site-\w+"', '"site-new"', text))
         page.evaluate("navigator.serviceWorker.getRegistration().then((found) => found.update())")
-        for _ in range(200):
-            if page.evaluate("caches.keys().then((names) => names.join())") == "site-new":
-                break
-            page.wait_for_timeout(50)
+        wait_for(lambda: page.evaluate("caches.keys().then((names) => names.join())") == "site-new")
         for name in ("./", "./index.html"):
             kept = page.evaluate("path => caches.match(path).then((response) => response.text())", name)
             assert "page-new.css" in kept, "what is kept for later is all new"
