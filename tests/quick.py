@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -36,19 +37,9 @@ def compile_once(environment: jinja2.Environment, source: Any, name: Any = None,
     return compiled[key]
 
 
-class Words:
-    """A text without anything to fill in."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def render(self, *_: Any, **__: Any) -> str:
-        return self.text
-
-
 def skip_words(environment: jinja2.Environment, source: Any, *rest: Any, **options: Any) -> Any:
     if isinstance(source, str) and "{" not in source:
-        return Words(source)
+        return SimpleNamespace(render=lambda *_, **__: source)  # there is nothing to fill in
     return make_template(environment, source, *rest, **options)
 
 

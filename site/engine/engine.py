@@ -61,16 +61,6 @@ class All(list[Any]):
         return True
 
 
-class Words:
-    """A text, in the place of a template."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def render(self, *_: Any, **__: Any) -> str:
-        return self.text
-
-
 class Form:
     """Answers the questions with what is given, otherwise with the default, and keeps them with what is refused."""
 
@@ -208,7 +198,9 @@ class Engine:
 
     def from_string(self, source: str) -> Any:
         """Return a template; of a text without anything to fill in, that text."""
-        return Environment.from_string(self.env, source) if "{" in source else Words(source)
+        if "{" in source:
+            return Environment.from_string(self.env, source)
+        return types.SimpleNamespace(render=lambda *_, **__: source)
 
     def visitor(self, form: Form, folder: Path) -> Visit:
         """Return a worker that asks all questions, also those that are not asked by default."""
@@ -328,8 +320,8 @@ class Engine:
         if not self.doctor.installs(machine, release):
             return ""
         backends = [answers["backend"], *answers["other_backends"]]
-        lean = ["cpu"] if "cpu" in backends and not machine.gpus else []
-        chosen = next((one for one in backends if self.doctor.served(machine, one, release)), [*lean, *backends][0])
+        otherwise = "cpu" if "cpu" in backends and not machine.gpus else backends[0]
+        chosen = next((one for one in backends if self.doctor.served(machine, one, release)), otherwise)
         row = self.table["releases"][release]
         if self.doctor.gets(chosen, platform, release) != row["pypi"][platform]:
             return "how much uv sync downloads for torch is not measured"
