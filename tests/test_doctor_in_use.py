@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,8 @@ def test_the_cpu_build_beside_a_driver(driver: dict[str, str]) -> None:
     ],
 )
 def test_a_driver_that_does_not_work(how: str, text: str, driver: dict[str, str]) -> None:
-    started = time.monotonic()
     found = examine(**driver, STANDIN=how)
     assert [finding[:2] for finding in wrong(found)] == [("warning", text)]  # it has the CPU build
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -142,20 +139,16 @@ def test_a_driver_that_does_not_work(how: str, text: str, driver: dict[str, str]
 )
 def test_a_torch_that_does_not_load(code: str, problem: str, fix: str, environment: Path) -> None:
     replace_import(environment, "torch", code)
-    started = time.monotonic()
     found = examine("--limit=2", UV_PROJECT_ENVIRONMENT=str(environment))
     assert ("error", f"torch does not load: {problem}", [fix]) in wrong(found)
-    assert time.monotonic() - started < 10
 
 
 def test_an_environment_whose_python_is_gone(environment: Path) -> None:
     python = environment / "bin" / "python"
     python.unlink()
     python.symlink_to("/none/python")
-    started = time.monotonic()
     (finding,) = wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment)))
     assert finding == ("error", f"the environment {environment}: No such file or directory", ["uv sync"])
-    assert time.monotonic() - started < 10
 
 
 def test_packages_that_are_not_as_in_the_lock(environment: Path) -> None:
@@ -176,13 +169,11 @@ def test_torchvision_of_another_build(environment: Path) -> None:
     python = ["--python", str(environment / "bin" / "python"), "--link-mode=copy"]
     command = ["uv", "pip", "install", "--no-deps", *python, f"torchvision==0.{minor + 15}.*", "pillow"]
     subprocess.run(command, check=True, capture_output=True)
-    started = time.monotonic()
     found = [one for one in wrong(examine(UV_PROJECT_ENVIRONMENT=str(environment))) if "torchvision" in one[1]]
     ((level, text, fix),) = found
     assert level == "error"
     assert "does not load: RuntimeError: operator torchvision::nms does not exist" in text
     assert fix[-2].endswith("--data 'companions=[torchvision]'")
-    assert time.monotonic() - started < 20
 
 
 @pytest.fixture

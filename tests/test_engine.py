@@ -295,13 +295,13 @@ def unzipped(content: str) -> tuple[zipfile.ZipFile, Files]:
 
 @pytest.mark.parametrize(
     "text",
-    ["| 0 x" + " " * 20_000, "GPU 0: x" + " " * 20_000 + "y", "Product Name : x" + " y" * 20_000, "\n" * 20_000 + "x"],
+    ["| 0 x" + " " * 200_000, "GPU 0: x" + " " * 200_000 + "y", "Product Name : x" + " y" * 200_000, "\n" * 200_000 + "x"],
     ids=["row", "listed", "asked", "lines"],
 )
 def test_a_long_text_is_read_at_once(text: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     found, problems = machines.read(text, {})
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 20, "a pattern that goes back and forth takes an hour"
     assert not found
     assert problems
 

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +200,9 @@ def test_a_folder_is_one_run_whose_steps_come_once_and_whose_state_is_right(trac
 
 def test_without_a_login_one_line_says_what_to_do(tmp_path: Path) -> None:
     tracked = Tracked("wandb", tmp_path)
-    begin = time.monotonic()
     error = tracked.train(2, "--out=run", WANDB_MODE="online").splitlines()[-1]
     assert error.startswith("error: wandb cannot start: ")
     assert error.endswith("run `wandb login`, or set WANDB_MODE=offline")
-    assert time.monotonic() - begin < 60
 
 
 def test_a_tracker_that_cannot_be_reached_is_named(tmp_path: Path) -> None:

@@ -112,9 +112,8 @@ def test_a_whole_run_on_a_terminal(columns: int, project: Path) -> None:
 def test_a_bar_moves_between_two_logs(project: Path) -> None:
     terminal = Run(project, 80, "--steps=1000000", "--log-every=1000000")
     terminal.read_until(lambda: len(terminal.frames) >= 5)
-    begin, count = time.monotonic(), len(terminal.frames)
+    count = len(terminal.frames)
     terminal.read_until(lambda: len(terminal.frames) >= count + 8)
-    assert time.monotonic() - begin < 8
     terminal.child.kill(signal.SIGKILL)
 
 
