@@ -295,7 +295,12 @@ def unzipped(content: str) -> tuple[zipfile.ZipFile, Files]:
 
 @pytest.mark.parametrize(
     "text",
-    ["| 0 x" + " " * 200_000, "GPU 0: x" + " " * 200_000 + "y", "Product Name : x" + " y" * 200_000, "\n" * 200_000 + "x"],
+    [
+        "| 0 x" + " " * 200_000,
+        "GPU 0: x" + " " * 200_000 + "y",
+        "Product Name : x" + " y" * 200_000,
+        "\n" * 200_000 + "x",
+    ],
     ids=["row", "listed", "asked", "lines"],
 )
 def test_a_long_text_is_read_at_once(text: str) -> None:
