@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -35,21 +36,29 @@ def missing() -> str:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Give a Chromium, which runs while the context lasts: that of the system, or Debian's, unpacked.
+def executable() -> Iterator[dict[str, Any]]:
+    """Give what Playwright starts a Chromium with, while the context lasts: that of the system, or Debian's, unpacked.
 
     Raises:
         OSError: Debian's package cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name, sync_playwright() as playwright:
-        path, env = shutil.which("chromium"), dict[str, str | float | bool](os.environ)
+    with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name:
+        path, env = shutil.which("chromium"), dict[str, str](os.environ)
         if not path:
             root = Path(name, "root")
             unpack(root, platform.freedesktop_os_release()["VERSION_CODENAME"], "chromium", "fonts-dejavu")
             path = str(root / "usr/lib/chromium/chromium")
-            libraries = [root / "usr/lib" / f"{platform.machine()}-linux-gnu", root / "usr/lib"]
+            common = root / "usr/lib" / f"{platform.machine()}-linux-gnu"
+            libraries = [common, common / "pulseaudio", root / "usr/lib"]
             env |= {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "FONTCONFIG_SYSROOT": str(root)}
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS, env=env)
+        yield {"executable_path": path, "args": OPTIONS, "env": env}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Give a Chromium that runs while the context lasts."""
+    with executable() as options, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**options)
         yield browser
         browser.close()
 
