@@ -1,13 +1,12 @@
 """The page in Chromium: what a visit loads, and how long it takes to the first files, to Python, and after an answer.
 
 A first visit finds an empty profile, a second one, in a new process, what the first has left. Both are served from this
-machine, and need its Chromium.
+machine.
 """
 
 from __future__ import annotations
 
 import gzip
-import shutil
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.browser import OPTIONS, Pages, served, site
+from tests.browser import Pages, executable, served, site
 
 ROUNDS = 5
 # One answer after the other, as a visitor gives them
@@ -78,11 +77,11 @@ def row(what: str, times: list[float]) -> None:
 
 def main() -> None:
     first, second, answers = [], [], []
-    with site() as folder, served(folder, Pages) as url, sync_playwright() as playwright:
+    with site() as folder, served(folder, Pages) as url, executable() as options, sync_playwright() as playwright:
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as profile:
-                start = partial(playwright.chromium.launch_persistent_context, profile, args=OPTIONS)
-                context = start(executable_path=shutil.which("chromium"))
+                start = partial(playwright.chromium.launch_persistent_context, profile, **options)
+                context = start()
                 requests: list[Request] = []
                 context.on("request", partial(list.append, requests))
                 page, *times = visit(context, url)
@@ -90,7 +89,7 @@ def main() -> None:
                 loaded = {folder / (request.url.removeprefix(url) or "index.html") for request in requests}
                 page.wait_for_timeout(2000)  # meanwhile, Chromium keeps what it has compiled
                 context.close()
-                context = start(executable_path=shutil.which("chromium"))
+                context = start()
                 page, *times = visit(context, url)
                 second.append(times)
                 answers += changes(page)
