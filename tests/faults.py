@@ -1326,7 +1326,7 @@ FAULTS = [
         DOCTOR,
         "ThreadPoolExecutor(len(BOUND))",
         "ThreadPoolExecutor(1)",
-        f"{SITUATIONS}::test_imports_run_at_once_and_share_a_limit",
+        f"{SITUATIONS}::test_imports_run_at_once",
     ),
     Fault(
         DOCTOR,
