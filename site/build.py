@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -72,31 +71,13 @@ def write_template(folder: Path, root: Path = ROOT, url: str = URL) -> None:
 def install_packages(folder: Path) -> None:
     """Install Copier and what it needs, as uv.lock has it. Of compiled packages, what is plain Python suffices."""
     python = pyodide_info()["python"]
-    export = ["uv", "export", "--quiet", "--frozen", "--only-group", "engine", "--no-emit-package", "pydantic-core"]
+    left_out = ["--no-emit-package", "pydantic", "--no-emit-package", "pydantic-core"]  # engine/standins.py
+    export = ["uv", "export", "--quiet", "--frozen", "--only-group", "engine", *left_out]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write(run(*export))
         requirements.flush()
         options = ["--quiet", "--no-deps", "--require-hashes", f"--python-version={python}", f"--target={folder}"]
         run("uv", "pip", "install", *options, "--requirement", requirements.name)
-    install_core(folder)
-
-
-def install_core(folder: Path) -> None:
-    """Install pydantic_core, the one package that must be compiled, for Pyodide's Python."""
-    info = pyodide_info()
-    tag, platform = f"cp{''.join(info['python'].split('.')[:2])}", f"pyemscripten_{info['abi_version']}_wasm32"
-    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    core = next(one for one in lock["package"] if one["name"] == "pydantic-core")
-    hashes = [one["hash"] for one in core["wheels"] if f"{tag}-{platform}.whl" in one["url"]]
-    if not hashes:
-        sys.exit(f"PyPI has no pydantic-core {core['version']} for {tag}-{platform}: choose a Pyodide that it is for")
-    with tempfile.TemporaryDirectory() as name:
-        requirements = Path(name, "requirements.txt")
-        requirements.write_text(f"pydantic-core=={core['version']} --hash={hashes[0]}\n")
-        target = ["--only-binary=:all:", f"--platform={platform}", f"--python-version={info['python']}", f"--abi={tag}"]
-        options = ["--quiet", "--no-deps", "--require-hashes", f"--dest={name}", f"--requirement={requirements}"]
-        run(sys.executable, "-m", "pip", "download", *target, *options)
-        shutil.unpack_archive(next(Path(name).glob("*.whl")), folder, "zip")
 
 
 def pyodide_info() -> dict[str, str]:
@@ -106,7 +87,7 @@ def pyodide_info() -> dict[str, str]:
 
 
 def make_engine(folder: Path) -> None:
-    """Write Pyodide, the modules, pydantic_core and the template, and the reply for the default answers."""
+    """Write Pyodide, the modules and the template, and the reply for the default answers."""
     write_pyodide(folder / "pyodide")
     with tempfile.TemporaryDirectory() as name:
         sources, template = Path(name, "sources"), Path(name, "template")
@@ -117,8 +98,7 @@ def make_engine(folder: Path) -> None:
         run("node", SITE / "engine" / "pack.mjs", PYODIDE, sources, template, folder)
         shutil.move(folder / "compiled", template)
         pack_template(template, folder)
-    for name in ("modules.zip", "core.tar"):
-        compress(folder / name)
+    compress(folder / "modules.zip")
     first = run("node", SITE / "engine" / "ask.mjs", folder, '{"type": "first"}')
     if error := json.loads(first).get("error"):
         sys.exit(f"the engine does not render the defaults: {error}")

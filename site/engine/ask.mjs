@@ -24,7 +24,7 @@ const place = mkdtempSync(join(tmpdir(), "modules-"));
 try {
   const modules = join(place, "python314.zip");
   writeFileSync(modules, unpacked("modules"));
-  const files = { modules, core: unpacked("core"), template: unpacked("template") };
+  const files = { modules, template: unpacked("template") };
   const engine = await start(loadPyodide, files, async () => unpacked("text"));
   for await (const request of given.length ? given : createInterface({ input: process.stdin })) {
     const { zip, ...reply } = await engine(JSON.parse(request));

@@ -18,4 +18,4 @@ for (const [name, path] of Object.entries({ "/packages": sources, "/template": t
   python.mountNodeFS(name, path);
 }
 const packed = python.runPython(readFileSync(new URL("pack.py", import.meta.url), "utf8"));
-for (const name of ["modules.zip", "core.tar", "compiled"]) writeFileSync(`${out}/${name}`, packed.get(name).toJs());
+for (const name of ["modules.zip", "compiled"]) writeFileSync(`${out}/${name}`, packed.get(name).toJs());

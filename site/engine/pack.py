@@ -5,7 +5,7 @@ import io
 import json
 import marshal
 import sys
-import tarfile
+import tarfile  # noqa: F401 - start.mjs unpacks the template by it
 import types
 import zipfile
 from pathlib import Path
@@ -56,18 +56,13 @@ library = zipfile.ZipFile(LIBRARY.rstrip("/"))
 files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
 files = {path for path in files if path.startswith((LIBRARY, PACKAGES))}
 files.add(str(next(Path(PACKAGES).glob("copier-*.dist-info/METADATA"))))  # its version
-modules, core = io.BytesIO(), io.BytesIO()
-with zipfile.ZipFile(modules, "w") as archive, tarfile.open(fileobj=core, mode="w") as tar:
+modules = io.BytesIO()
+with zipfile.ZipFile(modules, "w") as archive:
     for path in sorted(files):
         content = compiled(path) if path.endswith(".py") else read(path)
         name = path.removeprefix(LIBRARY).removeprefix(PACKAGES) + "c" * path.endswith(".py")
-        if name.startswith("pydantic_core/"):  # a library is loaded from no zip
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-        else:
-            archive.writestr(zipfile.ZipInfo(name), content)
+        archive.writestr(zipfile.ZipInfo(name), content)
 
 # With their lines, which Jinja looks at when one of them raises
 templates = marshal.dumps(dict(sorted(engine.codes.items())))
-{"modules.zip": modules.getvalue(), "core.tar": core.getvalue(), "compiled": templates}
+{"modules.zip": modules.getvalue(), "compiled": templates}

@@ -2,19 +2,17 @@
 
 /**
  * @param {Function} loadPyodide - from pyodide.mjs
- * @param {{modules: string, core: Promise<Uint8Array>, template: Promise<Uint8Array>}} files - the URL or path of a
- *   zip, and two tars, which may arrive later
+ * @param {{modules: string, template: Promise<Uint8Array>}} files - the URL or path of a zip, and a tar, which may arrive
+ *   later
  * @param {() => Promise<Uint8Array>} text - loads a tar with what only the answer data=text needs
  * @returns {Promise<(request: object) => Promise<any>>} what answers a message of the page
  */
 export async function start(loadPyodide, files, text) {
   const python = await loadPyodide({ stdLibURL: files.modules, env: { HOME: "/home", PATH: "", PYTHONHASHSEED: "0" } });
-  python.unpackArchive(await files.core, "tar", { extractDir: "/packages" });
   python.unpackArchive(await files.template, "tar", { extractDir: "/template" });
   const engine = python.runPython(`
-import gc, sys
+import gc
 gc.disable()  # what is imported stays
-sys.path.insert(0, "/packages")
 import standins
 from pathlib import Path
 from engine import Engine

@@ -13,10 +13,9 @@ async function unpacked(url) {
 const bytes = async (url) => new Uint8Array(await (await unpacked(url)).arrayBuffer());
 
 async function begin() {
-  const core = bytes(new URL("./core.tar.gz", import.meta.url));
   const template = bytes(new URL("./template.tar.gz", import.meta.url));
   const modules = await (await unpacked(new URL("./modules.zip.gz", import.meta.url))).blob();
-  const files = { modules: URL.createObjectURL(modules), core, template };
+  const files = { modules: URL.createObjectURL(modules), template };
   return start(loadPyodide, files, () => bytes(new URL("./text.tar.gz", import.meta.url)));
 }
 
