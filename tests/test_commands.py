@@ -71,7 +71,7 @@ def run_batch(project: Project, *command: str, **env: str) -> int:
         file.chmod(0o755)
     path = f"{project.path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environ = {**os.environ, **SLURM, "PATH": path, **env}
-    return subprocess.run(["bash", *command], cwd=project.path, env=environ, check=False, timeout=60).returncode
+    return subprocess.run(["bash", *command], cwd=project.path, env=environ, check=False, timeout=300).returncode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED: Slurm does not run on Windows")

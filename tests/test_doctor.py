@@ -1350,7 +1350,7 @@ def test_uv_runs_it_in_a_project_that_does_not_resolve(tmp_path: Path) -> None:
 def test_a_terminal_shows_what_it_can(environ: dict[str, str], mark: str) -> None:
     script = str(project_of() / "tools" / "doctor.py")
     inherited = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "PYTHONIOENCODING")}
-    output = pexpect.run(f"{sys.executable} {script}", env={**inherited, **environ}, encoding="utf-8", timeout=60)
+    output = pexpect.run(f"{sys.executable} {script}", env={**inherited, **environ}, encoding="utf-8", timeout=300)
     assert mark in output
 
 
@@ -1377,9 +1377,9 @@ def test_an_interrupt_and_a_closed_pipe_are_no_tracebacks(tmp_path: Path) -> Non
         )
         wait_for(started.read_text)
         running.send_signal(number)
-        _, errors = running.communicate(timeout=20)
+        _, errors = running.communicate(timeout=120)
         assert (running.returncode, errors) == (128 + number, "")
-        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()), seconds=20)
+        wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started.read_text().split()))
     shell = f"{shlex.join(command)} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("141\n", "")

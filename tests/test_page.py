@@ -32,6 +32,8 @@ pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=f"SKIPPED: {bro
 AXE = ROOT / "site" / "node_modules" / "axe-core" / "axe.min.js"
 SMI = ROOT / "tests" / "nvidia_smi"
 COMMAND = "uvx copier copy gh:org/torch-uv-template myproj"
+LIMIT = 60_000  # in ms, for what hangs
+expect.set_options(timeout=LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def console() -> list[str]:
 def visit(context: BrowserContext, errors: list[str]) -> Page:
     """Open a page whose errors are kept."""
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(LIMIT)
     page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page
@@ -672,7 +674,7 @@ def test_the_project_is_there_before_python(browser: Browser, url: str) -> None:
     context.route("**/*.wasm", lambda route: None)  # it never comes
     page = context.new_page()
     page.goto(url)
-    page.wait_for_selector("#code .line", timeout=10_000)
+    page.wait_for_selector("#code .line")
     assert "torch~=" in shown(page)
     page.get_by_label("TensorBoard").check()
     expect(page.locator("#status")).to_have_text("Python is starting…")
@@ -702,16 +704,16 @@ def test_without_scripts_the_command_line_is_named(browser: Browser, url: str) -
 
 def test_a_broken_engine_is_said(browser: Browser, url: str) -> None:
     with without("**/*.gz", browser, url) as page:
-        expect(page.locator("#trouble")).to_contain_text("Python does not work in this page", timeout=60_000)
+        expect(page.locator("#trouble")).to_contain_text("Python does not work in this page")
         expect(page.locator("#trouble")).to_contain_text(COMMAND)
 
 
 def test_the_engine_starts_again_when_it_could_not(browser: Browser, url: str) -> None:
     with without("**/core-*.gz", browser, url) as page:
-        expect(page.locator("#trouble")).to_contain_text("Reload the page", timeout=60_000)
+        expect(page.locator("#trouble")).to_contain_text("Reload the page")
         page.get_by_role("button", name="Add machine").click()
         expect(page.locator("#machines li")).to_have_count(1)
-        expect(page.locator("#advice")).to_be_hidden(timeout=60_000)
+        expect(page.locator("#advice")).to_be_hidden()
         expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ files$"))
         page.context.unroute("**/core-*.gz")
         page.get_by_label("TensorBoard").check()
@@ -765,7 +767,7 @@ def test_it_works_offline_after_the_first_visit(browser: Browser, built: Path) -
     with served(built) as address:
         page.goto(address)
         settled(page)
-        page.wait_for_function("navigator.serviceWorker.ready.then(() => true)", timeout=60_000)
+        page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
     page.reload()
     settled(page)
     page.get_by_label("TensorBoard").check()
