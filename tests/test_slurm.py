@@ -210,8 +210,9 @@ RANK = "from demo.runtime.launch import launched; print('local rank', launched()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
+def short(slurm: Slurm, jobs: dict[str, Job], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     """Jobs that end soon, which run while the others do."""
+    empty = tmp_path_factory.mktemp("empty") / "venv"
     at_once, endless = ("--exclude", "node[3-5]", "--time", "1", "--signal", "USR1@60"), ("--steps=100000",)
     gpus = ("--ntasks-per-node", "2", "--gpus-per-node", "2", "--nodelist", "node3")
     two = partial(submit, slurm, "--nodes", "2", "--exclude", "node[3-5]", **AS_ROOT)
@@ -220,6 +221,8 @@ def short(slurm: Slurm, jobs: dict[str, Job]) -> dict[str, Job]:
         "frozen": freeze(slurm),
         "hasty": train(slurm, "hasty", *at_once, others=endless),
         "wrong": two("slurm/train.sbatch", "--device", "cuda"),
+        # Several backends: the script does not sync
+        "empty": submit(slurm, "slurm/train.sbatch", UV_NO_SYNC="1", UV_PROJECT_ENVIRONMENT=str(empty)),
         "gpus": submit(slurm, *gpus, "slurm/train.sbatch", *SHORT.split()[2:-1], "runs/gpus"),
         "bound": submit(slurm, *gpus, "--wrap", f'uv run srun -n 2 --gpus-per-task 1 python -c "{RANK}"'),
         "srun": two("--wrap", f"uv run srun {SHORT}/srun"),
@@ -251,6 +254,11 @@ def test_a_job_that_fails_says_why_and_is_not_queued_again(short: dict[str, Job]
     error, srun = job.log.splitlines()
     assert error.startswith("error: no device 'cuda'")
     assert srun.endswith("Exited with exit code 2")
+
+
+def test_a_job_whose_environment_is_empty_says_so(short: dict[str, Job]) -> None:
+    assert short["empty"].ended() == "FAILED"
+    assert "error: execve(): demo: No such file or directory\n" in short["empty"].log
 
 
 def test_a_job_has_a_process_for_each_task(short: dict[str, Job]) -> None:
