@@ -709,13 +709,13 @@ def test_a_broken_engine_is_said(browser: Browser, url: str) -> None:
 
 
 def test_the_engine_starts_again_when_it_could_not(browser: Browser, url: str) -> None:
-    with without("**/core-*.gz", browser, url) as page:
+    with without("**/modules-*.gz", browser, url) as page:
         expect(page.locator("#trouble")).to_contain_text("Reload the page")
         page.get_by_role("button", name="Add machine").click()
         expect(page.locator("#machines li")).to_have_count(1)
         expect(page.locator("#advice")).to_be_hidden()
         expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ files$"))
-        page.context.unroute("**/core-*.gz")
+        page.context.unroute("**/modules-*.gz")
         page.get_by_label("TensorBoard").check()
         settled(page)
         assert "tensorboard" in shown(page)
