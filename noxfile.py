@@ -421,9 +421,11 @@ def page(session: nox.Session) -> None:
     """Build the site, and test it in Node and in a browser. Arguments go to pytest."""
     install(session, "page")
     with elsewhere() as folder, in_memory(session):
-        session.run("python", str(ROOT / "site" / "build.py"), str(folder))
-        for options in (WORKERS, "--dist=worksteal", "tests/test_engine.py"), ("tests/test_page.py",):  # in one browser
-            session.run("pytest", "-rs", *options, *session.posargs, env={"SITE": str(folder)})
+        env = {"SITE": str(folder / "site"), "CHROMIUM": str(folder / "chromium")}
+        session.run("python", str(ROOT / "site" / "build.py"), env["SITE"])
+        session.run("python", "-m", "tests.browser", env=env)
+        files = ("tests/test_engine.py", "tests/test_page.py")
+        session.run("pytest", "-rs", WORKERS, "--dist=worksteal", *files, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, default=False)

@@ -39,14 +39,18 @@ def missing() -> str:
 def executable() -> Iterator[dict[str, Any]]:
     """Give what Playwright starts a Chromium with, while the context lasts: that of the system, or Debian's, unpacked.
 
+    Several processes may share the one that is unpacked into the folder that CHROMIUM names.
+
     Raises:
-        OSError: Debian's package cannot be had.
+        ConnectionError: Debian's package cannot be had.
     """
     with tempfile.TemporaryDirectory(prefix="torch-uv-template-") as name:
         path, env = shutil.which("chromium"), dict[str, str](os.environ)
         if not path:
-            root = Path(name, "root")
-            unpack(root, platform.freedesktop_os_release()["VERSION_CODENAME"], "chromium", "fonts-dejavu")
+            root = Path(os.environ.get("CHROMIUM", name), "root")
+            if not root.exists():
+                root.parent.mkdir(exist_ok=True)
+                unpack(root, platform.freedesktop_os_release()["VERSION_CODENAME"], "chromium", "fonts-dejavu")
             path = str(root / "usr/lib/chromium/chromium")
             common = root / "usr/lib" / f"{platform.machine()}-linux-gnu"
             libraries = [common, common / "pulseaudio", root / "usr/lib"]
@@ -125,3 +129,12 @@ def take_pictures(folder: Path) -> None:
                 page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
                 page.screenshot(path=folder / f"page-{name}-{scheme}.png")
                 context.close()
+
+
+if __name__ == "__main__":
+    try:
+        if not missing():
+            with executable():
+                pass
+    except ConnectionError as problem:
+        print(f"SKIPPED: {problem}")

@@ -28,7 +28,7 @@ def unpack(root: Path, suite: str, *packages: str, installed: str = "") -> None:
         installed: What need not be unpacked, as dpkg records it.
 
     Raises:
-        OSError: They cannot be had.
+        ConnectionError: They cannot be had.
     """
     with tempfile.TemporaryDirectory() as name:
         apt = Path(name)
@@ -46,7 +46,7 @@ def unpack(root: Path, suite: str, *packages: str, installed: str = "") -> None:
                 check=False,
             )
             if done.returncode:
-                raise OSError(f"Debian's packages cannot be had: {done.stderr.strip()}")
+                raise ConnectionError(f"Debian's packages cannot be had: {done.stderr.strip()}")
         root.mkdir(exist_ok=True)
         for folder in ("bin", "sbin", "lib", "lib64"):
             (root / folder).symlink_to(f"usr/{folder}")

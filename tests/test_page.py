@@ -53,7 +53,7 @@ def browser() -> Iterator[Browser]:
     with ExitStack() as stack:
         try:
             chromium = stack.enter_context(browsers.chromium())
-        except OSError as problem:
+        except ConnectionError as problem:
             pytest.skip(f"SKIPPED: {problem}")
         yield chromium
 
