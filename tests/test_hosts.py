@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installed import PROJECT, SAME_WEIGHTS
+from tests.installed import PROJECT, SAME_WEIGHTS, ranks
 from tests.waiting import wait_for
 
 ETC = Path("/etc/netns")  # what lies here takes the place of /etc in a namespace
@@ -39,7 +38,6 @@ def act(process, fails):
     model = process.wrap(torch.nn.Linear(2, 2))
     if fails:
         raise ValueError("it fails")
-    return model(torch.ones(1, 2)).sum().item()
 
 gc.disable()
 dist.destroy_process_group = leave
@@ -146,14 +144,9 @@ def test_no_model_outlives_its_network(how: str, said: list[str]) -> None:
 
     A model is in a reference cycle if it is the first one of its process, for which DDP imports the compiler.
     """
-    with socket.create_server(("localhost", 0)) as free:
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(PROJECT / ".venv/bin/python"), "-c", LEAVES, how]
-    running = [
-        subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, text=True, stdout=subprocess.PIPE)
-        for rank in "01"
-    ]
+    running = [subprocess.Popen(command, env=environ | rank, text=True, stdout=subprocess.PIPE) for rank in ranks(2)]
     for output, _ in [process.communicate(timeout=300) for process in running]:
         assert [line for line in output.splitlines() if not line.startswith("device")] == ["models: 0", *said]
     assert [process.returncode for process in running] == [0, 0]

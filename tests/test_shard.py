@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installed import PROJECT, rendered_again
+from tests.installed import PROJECT, ranks, rendered_again
 from tests.test_swaps import EXACTLY
 from tests.waiting import wait_for
 
@@ -41,10 +41,6 @@ class Trainer:
     def start(self, *command: str, processes: int = 1) -> list[subprocess.Popen[str]]:
         """Start the command in as many processes, as torchrun would."""
         common = {"PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
-        if processes > 1:
-            port = str(29700 + os.getpid() % 200)
-            common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
-        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)] if processes > 1 else [{}]
         return [
             subprocess.Popen(
                 [PROJECT / ".venv/bin/python", "exactly.py", *command],
@@ -54,7 +50,7 @@ class Trainer:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for rank in ranks
+            for rank in (ranks(processes) if processes > 1 else [{}])
         ]
 
     def run(self, *command: str, processes: int = 1, code: int = 0) -> str:
