@@ -49,7 +49,6 @@ def executable() -> Iterator[dict[str, Any]]:
         if not path:
             root = Path(os.environ.get("CHROMIUM", name), "root")
             if not root.exists():
-                root.parent.mkdir(exist_ok=True)
                 unpack(root, platform.freedesktop_os_release()["VERSION_CODENAME"], "chromium", "fonts-dejavu")
             path = str(root / "usr/lib/chromium/chromium")
             common = root / "usr/lib" / f"{platform.machine()}-linux-gnu"

@@ -47,7 +47,7 @@ def unpack(root: Path, suite: str, *packages: str, installed: str = "") -> None:
             )
             if done.returncode:
                 raise ConnectionError(f"Debian's packages cannot be had: {done.stderr.strip()}")
-        root.mkdir(exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         for folder in ("bin", "sbin", "lib", "lib64"):
             (root / folder).symlink_to(f"usr/{folder}")
         for package in (apt / "archives").glob("*.deb"):
